@@ -1,1 +1,28 @@
-//! Floodgate.
+//! Floodgate: a flash-sale gateway.
+//!
+//! The way a request travels is the order in which to read:
+//!
+//! 1. [`http`]: connections, limits, routes; one answer for every way a request can end.
+//! 2. [`gate`]: the hot path without HTTP or SQL. Cheap refusals first, then the ledger.
+//! 3. [`ledger`]: lanes, each an inbox whose waiting requests are the next batch, decided by
+//!    [`engine`] in one atomic step together with its [`outbox`] record.
+//! 4. [`writer`]: drains the outbox into the [`store`], exactly once by construction.
+//! 5. [`audit`]: the only code that looks at both ends.
+//!
+//! [`sale`] holds the words, [`limits`] every bound, [`clock`] the time, and [`app`] wires it all.
+
+pub mod clock;
+pub mod engine;
+pub mod limits;
+pub mod sale;
+pub mod catalog;
+pub mod ledger;
+pub mod metrics;
+pub mod outbox;
+pub mod carts;
+pub mod orders;
+pub mod store;
+pub mod writer;
+pub mod admission;
+pub mod gate;
+pub mod http;

@@ -1,1 +1,24 @@
-//! Load.
+//! Buyers, load and an independent oracle for Floodgate.
+//!
+//! Three things that share nothing with the product but its public contract:
+//!
+//! - [`buyers`]: a crowd of people with broken clients, who send twice, ask again, change their
+//!   minds and pay; what each of them saw becomes a [`history`];
+//! - [`oracle`]: puts that history beside the ledger's counters and the store's tables, and says
+//!   whether the promises of the contract were kept;
+//! - [`rig`]: load generators, closed and open loop, and [`bare`], the fastest server that could
+//!   possibly answer them.
+//!
+//! Start reading at [`buyers::run`] and [`oracle::examine`].
+
+pub mod bare;
+pub mod buyers;
+pub mod client;
+pub mod history;
+pub mod limits;
+pub mod ops;
+pub mod oracle;
+pub mod progress;
+pub mod rig;
+pub mod stop;
+pub mod timestamp;

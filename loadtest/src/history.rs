@@ -1,0 +1,137 @@
+//! What every client saw: one entry for each request that was sent, whoever sent it and however
+//! it ended. The oracle believes nothing else about the clients.
+
+mod code;
+mod entry;
+mod log;
+mod recorder;
+mod story;
+
+pub use code::{is_transient, known};
+pub use entry::{Code, Entry, Line, Op, Receipt, Seen, digest};
+pub use recorder::{Ending, Intent, Recorder, Ticket};
+pub use story::{KeyStory, Standing};
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+/// The entries of one or more crowds, in the order in which they were invoked.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct History {
+    entries: Vec<Entry>,
+    /// When the clock of `start_us` and `end_us` began; lost when a history is written to a file.
+    #[serde(skip)]
+    origin: Option<Instant>,
+}
+
+impl History {
+    /// A history without entries.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A history of hand-made entries.
+    #[must_use]
+    pub fn from_entries(entries: Vec<Entry>) -> Self {
+        Self { entries, origin: None }
+    }
+
+    /// All entries.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// How many requests were sent.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing was sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Requests by how they ended; the sum is [`len`](Self::len).
+    #[must_use]
+    pub fn outcomes(&self) -> BTreeMap<String, u64> {
+        let mut outcomes = BTreeMap::new();
+        for entry in &self.entries {
+            match outcomes.get_mut(entry.outcome()) {
+                Some(count) => *count += 1,
+                None => drop(outcomes.insert(entry.outcome().to_owned(), 1)),
+            }
+        }
+        outcomes
+    }
+
+    /// Appends another history. Its times are moved to this one's clock if both are known, else
+    /// behind this one's end, so that "later" stays true.
+    pub fn append(&mut self, other: Self) {
+        if self.entries.is_empty() {
+            *self = other;
+            return;
+        }
+        let shift = match self.origin.zip(other.origin) {
+            Some((mine, theirs)) => signed_micros(mine, theirs),
+            None => i64::try_from(self.end_us()).unwrap_or(i64::MAX).saturating_add(1),
+        };
+        for mut entry in other.entries {
+            entry.seq = self.entries.len() as u64;
+            entry.start_us = entry.start_us.saturating_add_signed(shift);
+            if entry.end_us > 0 {
+                entry.end_us = entry.end_us.saturating_add_signed(shift).max(1);
+            }
+            self.entries.push(entry);
+        }
+    }
+
+    /// When the last request ended, on the history's own clock.
+    fn end_us(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.end_us).max().unwrap_or(0)
+    }
+
+    /// Reads a file of JSON lines, as a [`Recorder`] writes it. An entry that was invoked and never
+    /// ended (its client died) stays `invoke`, which counts as unknown.
+    ///
+    /// # Errors
+    ///
+    /// I/O errors, and lines that are no entries; an unfinished last line is left out.
+    pub fn load(path: &Path) -> io::Result<Self> {
+        log::load(path).map(Self::from_entries)
+    }
+
+    /// Writes all entries to a file of JSON lines, replacing it.
+    ///
+    /// # Errors
+    ///
+    /// I/O errors.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        log::save(path, &self.entries)
+    }
+
+    /// What happened under each (user, key), in order of first use.
+    #[must_use]
+    pub fn keys(&self) -> Vec<KeyStory<'_>> {
+        story::by_key(&self.entries)
+    }
+}
+
+/// Microseconds from `from` to `to`; zero if `to` is earlier.
+fn micros(from: Instant, to: Instant) -> u64 {
+    u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Microseconds from `from` to `to`; negative if `to` is earlier.
+fn signed_micros(from: Instant, to: Instant) -> i64 {
+    let ahead = i64::try_from(micros(from, to)).unwrap_or(i64::MAX);
+    let behind = i64::try_from(micros(to, from)).unwrap_or(i64::MAX);
+    ahead.saturating_sub(behind)
+}

@@ -1,0 +1,90 @@
+//! Every bound of this crate in one place, and what happens when it is reached.
+
+use std::time::Duration;
+
+/// How long a client waits for one answer; afterwards the outcome is unknown.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The largest answer a client takes; a longer one is a fault with unknown outcome.
+pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Connections of a crowd, unless the plan says otherwise.
+pub const CONNECTIONS_DEFAULT: usize = 128;
+
+/// The most connections that a plan may ask for; more is refused as a bad plan.
+pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// How often a buyer sends one request before giving up; then the last answer stands.
+pub const TRIES_MAX_DEFAULT: u32 = 10;
+
+/// The longest a buyer waits between two tries, whatever `Retry-After` says.
+pub const BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(2);
+
+/// The first wait after a transport fault; it doubles up to the longest.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+
+/// Waves of second chances after the burst; then the crowd goes home.
+pub const WAVES_MAX_DEFAULT: u32 = 40;
+
+/// Waves in a row that sold nothing, after which the crowd goes home.
+pub const IDLE_WAVES_MAX: u32 = 10;
+
+/// Waves in which a winner may still cancel: later ones only buy, so that a sale ends sold out.
+pub const CANCEL_WAVES_MAX: u32 = 4;
+
+/// For how long a returned unit may stay unseen before the crowd believes that all is sold.
+pub const RETURN_WINDOW: Duration = Duration::from_millis(1_500);
+
+/// How often the crowd looks whether units came back.
+pub const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Desks at which winners pay, each with a connection of its own to the ops listener.
+pub const CASHIERS: usize = 4;
+
+/// Winners that queue at one desk; a full queue makes the next winner wait.
+pub const CASHIER_QUEUE: usize = 64;
+
+/// Connections over which unknown outcomes are asked for again.
+pub const RESOLVERS_MAX: usize = 32;
+
+/// Anomalies that are described; further ones are only counted.
+pub const ANOMALIES_MAX: usize = 64;
+
+/// Offenders that one check of the oracle names; further ones are only counted.
+pub const OFFENDERS_NAMED_MAX: usize = 5;
+
+/// How often the oracle looks at the writer's backlog.
+pub const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How often the oracle reads counters and books again until both are of one moment.
+pub const STEADY_TRIES_MAX: u32 = 40;
+
+/// Units of lines in one reservation, by the contract.
+pub const LINES_MAX: usize = 16;
+
+/// The largest head of an answer that the generator takes; a longer one is a protocol error.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Connect attempts in a row that fail before a generator's connection gives up.
+pub const RECONNECTS_MAX: u32 = 20;
+
+/// How long requests in flight may take after the end of a run; then they count as errors.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// The pacer of the open loop releases what is due this often.
+pub const PACE_EVERY: Duration = Duration::from_micros(200);
+
+/// The longest latency that a histogram keeps, in microseconds; longer ones count as this.
+pub const LATENCY_MAX_US: u64 = 60_000_000;
+
+/// Different error texts that a run of the generator keeps apart; others count as "other".
+pub const ERROR_KINDS_MAX: usize = 32;
+
+/// Seconds of a run for which requests per second are kept apart; later ones count to the last.
+pub const SECONDS_MAX: usize = 3_600;
+
+/// Connections that the bare server keeps open at once; further ones wait in the backlog.
+pub const BARE_CONNECTIONS_MAX: usize = 4_096;
+
+/// How long the bench waits for a server to become ready.
+pub const READY_WITHIN: Duration = Duration::from_secs(20);

@@ -1,0 +1,3 @@
+//! `floodgate-loadtest`.
+
+fn main() {}

@@ -1,0 +1,240 @@
+//! The store, read with the oracle's own SQL.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
+use serde::Deserialize;
+use serde_json::Value;
+use thiserror::Error;
+
+/// How long a reader waits for a lock of the server.
+const BUSY_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why the store could not be read.
+#[derive(Debug, Error)]
+pub enum BooksError {
+    /// SQLite says no.
+    #[error("store {0}: {1}")]
+    Sqlite(PathBuf, rusqlite::Error),
+    /// A row that cannot be what it should.
+    #[error("store {0}: order {1}: lines cannot be read: {2}")]
+    Lines(PathBuf, String, serde_json::Error),
+}
+
+/// What the store keeps about one sale, read in one transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Books {
+    /// Units that one user may take of the whole sale, as the sale was created.
+    pub per_user_limit: Option<u64>,
+    /// The items of the sale.
+    pub items: Vec<StoreItem>,
+    /// The orders of the sale.
+    pub orders: Vec<Order>,
+    /// The cart lines that stand for a reservation of this sale, or for none that is known.
+    pub cart_lines: Vec<CartLine>,
+    /// Reasons of all dead letters, of any sale.
+    pub dead_letters: Vec<String>,
+    /// Orders for which money has to be given back.
+    pub refunds_needed: Vec<String>,
+}
+
+/// An item's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreItem {
+    /// Its id.
+    pub item_id: String,
+    /// All units.
+    pub stock: i64,
+    /// Units of orders that are pending or paid, as the store counts them.
+    pub allocated: i64,
+    /// Units that one user may take of it, as the sale was created.
+    pub per_user_limit: Option<u64>,
+}
+
+/// An order's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The reservation's id.
+    pub order_id: String,
+    /// Whose it is.
+    pub user_id: String,
+    /// `pending_payment`, `paid`, `cancelled` or `expired`.
+    pub status: String,
+    /// Units by item.
+    pub lines: Vec<OrderLine>,
+    /// The price of all lines.
+    pub total: i64,
+    /// The reservation's `held_at`, in milliseconds since the epoch.
+    pub created_at_ms: i64,
+    /// The end of the hold.
+    pub expires_at_ms: i64,
+    /// The payment.
+    pub payment_ref: Option<String>,
+}
+
+/// A line of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct OrderLine {
+    /// The item.
+    pub item_id: String,
+    /// Units.
+    pub quantity: i64,
+    /// Price of a unit.
+    #[serde(default)]
+    pub unit_price: i64,
+}
+
+/// A cart line that stands for a reservation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CartLine {
+    /// Whose cart.
+    pub user_id: String,
+    /// The item.
+    pub item_id: String,
+    /// The reservation.
+    pub reservation_id: String,
+    /// Units.
+    pub quantity: i64,
+}
+
+impl Order {
+    /// Whether its units are taken: pending or paid.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        self.status == "pending_payment" || self.status == "paid"
+    }
+}
+
+impl Books {
+    /// Reads `<data-dir>/store.db`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened or read, or holds lines that are no lines.
+    pub fn read(data_dir: &Path, sale: &str) -> Result<Self, BooksError> {
+        Self::read_file(&data_dir.join("store.db"), sale)
+    }
+
+    /// Reads a store by its path; nothing is written to it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    pub fn read_file(path: &Path, sale: &str) -> Result<Self, BooksError> {
+        let sqlite = |error| BooksError::Sqlite(path.to_owned(), error);
+        let mut connection = open(path).map_err(sqlite)?;
+        let snapshot = connection
+            .transaction_with_behavior(TransactionBehavior::Deferred)
+            .map_err(sqlite)?;
+        let raw = raw_orders(&snapshot, sale).map_err(sqlite)?;
+        let orders = raw
+            .into_iter()
+            .map(|(mut order, lines)| match serde_json::from_str(&lines) {
+                Ok(lines) => {
+                    order.lines = lines;
+                    Ok(order)
+                }
+                Err(bad) => Err(BooksError::Lines(path.to_owned(), order.order_id, bad)),
+            })
+            .collect::<Result<_, _>>()?;
+        let definition = definition(&snapshot, sale).map_err(sqlite)?;
+        Ok(Self {
+            per_user_limit: definition["per_user_limit"].as_u64(),
+            items: items(&snapshot, sale, &definition).map_err(sqlite)?,
+            orders,
+            cart_lines: cart_lines(&snapshot, sale).map_err(sqlite)?,
+            dead_letters: texts(&snapshot, "SELECT reason FROM dead_letters", None)
+                .map_err(sqlite)?,
+            refunds_needed: texts(
+                &snapshot,
+                "SELECT order_id FROM refunds_needed WHERE sale_id = ?1",
+                Some(sale),
+            )
+            .map_err(sqlite)?,
+        })
+    }
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_WITHIN)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// The sale as it was created; null if there is none, or none that can be read.
+fn definition(db: &Transaction<'_>, sale: &str) -> rusqlite::Result<Value> {
+    let sql = "SELECT definition FROM sales WHERE sale_id = ?1";
+    let text: Option<String> = db.query_row(sql, [sale], |row| row.get(0)).optional()?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+}
+
+fn items(
+    db: &Transaction<'_>,
+    sale: &str,
+    definition: &Value,
+) -> rusqlite::Result<Vec<StoreItem>> {
+    let limit = |item: &str| {
+        let all = definition["items"].as_array()?;
+        all.iter().find(|defined| defined["id"] == item)?["per_user_limit"].as_u64()
+    };
+    let mut rows = db.prepare(
+        "SELECT item_id, stock, allocated FROM items WHERE sale_id = ?1 ORDER BY item_id",
+    )?;
+    let rows = rows.query_map([sale], |row| {
+        let item_id: String = row.get(0)?;
+        let per_user_limit = limit(&item_id);
+        Ok(StoreItem { item_id, stock: row.get(1)?, allocated: row.get(2)?, per_user_limit })
+    })?;
+    rows.collect()
+}
+
+fn raw_orders(db: &Transaction<'_>, sale: &str) -> rusqlite::Result<Vec<(Order, String)>> {
+    let mut rows = db.prepare(
+        "SELECT order_id, user_id, status, total, created_at, expires_at, payment_ref, lines
+         FROM orders WHERE sale_id = ?1 ORDER BY order_id, user_id",
+    )?;
+    let rows = rows.query_map([sale], |row| {
+        let order = Order {
+            order_id: row.get(0)?,
+            user_id: row.get(1)?,
+            status: row.get(2)?,
+            lines: Vec::new(),
+            total: row.get(3)?,
+            created_at_ms: row.get(4)?,
+            expires_at_ms: row.get(5)?,
+            payment_ref: row.get(6)?,
+        };
+        Ok((order, row.get(7)?))
+    })?;
+    rows.collect()
+}
+
+/// Lines of this sale's orders, and orphans: a line whose reservation nobody knows belongs to no
+/// sale, so it is everybody's fault.
+fn cart_lines(db: &Transaction<'_>, sale: &str) -> rusqlite::Result<Vec<CartLine>> {
+    let mut rows = db.prepare(
+        "SELECT c.user_id, c.item_id, c.reservation_id, c.quantity
+         FROM cart_lines AS c
+         LEFT JOIN orders AS o ON o.user_id = c.user_id AND o.order_id = c.reservation_id
+         WHERE c.reservation_id <> '' AND (o.sale_id = ?1 OR o.sale_id IS NULL)
+         ORDER BY c.reservation_id, c.item_id, c.user_id",
+    )?;
+    let rows = rows.query_map([sale], |row| {
+        Ok(CartLine {
+            user_id: row.get(0)?,
+            item_id: row.get(1)?,
+            reservation_id: row.get(2)?,
+            quantity: row.get(3)?,
+        })
+    })?;
+    rows.collect()
+}
+
+fn texts(db: &Transaction<'_>, sql: &str, sale: Option<&str>) -> rusqlite::Result<Vec<String>> {
+    let mut rows = db.prepare(sql)?;
+    let rows = rows.query_map(rusqlite::params_from_iter(sale), |row| row.get(0))?;
+    rows.collect()
+}

@@ -1,0 +1,98 @@
+//! What the judge says.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::OFFENDERS_NAMED_MAX;
+
+/// One promise, and whether it was kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// The promise, in a few words; stable.
+    pub name: String,
+    /// Whether it was kept.
+    pub ok: bool,
+    /// What was looked at, or what is wrong.
+    pub detail: String,
+}
+
+/// All promises together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Every promise was kept.
+    pub ok: bool,
+    /// Each of them.
+    pub checks: Vec<Check>,
+    /// What is worth knowing and no fault.
+    pub notes: Vec<String>,
+}
+
+impl Verdict {
+    pub(super) fn new(checks: Vec<Check>, notes: Vec<String>) -> Self {
+        Self { ok: checks.iter().all(|check| check.ok), checks, notes }
+    }
+
+    /// The checks that failed.
+    pub fn failures(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| !check.ok)
+    }
+
+    /// The check of that name.
+    #[must_use]
+    pub fn check(&self, name: &str) -> Option<&Check> {
+        self.checks.iter().find(|check| check.name == name)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for check in &self.checks {
+            let mark = if check.ok { "ok  " } else { "FAIL" };
+            writeln!(f, "{mark}  {:<34} {}", check.name, check.detail)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note  {note}")?;
+        }
+        f.write_str(if self.ok { "every promise was kept" } else { "A PROMISE WAS BROKEN" })
+    }
+}
+
+/// Collects what breaks one promise.
+#[derive(Debug)]
+pub(super) struct Finding {
+    name: &'static str,
+    looked_at: u64,
+    broken: u64,
+    named: Vec<String>,
+}
+
+impl Finding {
+    pub(super) fn of(name: &'static str) -> Self {
+        Self { name, looked_at: 0, broken: 0, named: Vec::new() }
+    }
+
+    /// Looks at one thing; `fault` says what is wrong with it, if anything.
+    pub(super) fn look(&mut self, fault: Option<String>) {
+        self.looked_at += 1;
+        if let Some(fault) = fault {
+            self.broken += 1;
+            if self.named.len() < OFFENDERS_NAMED_MAX {
+                self.named.push(fault);
+            }
+        }
+    }
+
+    /// Looks at one thing that must hold.
+    pub(super) fn expect(&mut self, holds: bool, fault: impl FnOnce() -> String) {
+        self.look((!holds).then(fault));
+    }
+
+    pub(super) fn check(self) -> Check {
+        let detail = match self.broken {
+            0 => format!("{} looked at", self.looked_at),
+            broken => format!("{broken} of {}: {}", self.looked_at, self.named.join("; ")),
+        };
+        Check { name: self.name.to_owned(), ok: self.broken == 0, detail }
+    }
+}

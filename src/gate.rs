@@ -1,0 +1,274 @@
+//! The gate: the hot path without HTTP or SQL. Read this first.
+//!
+//! A request to reserve is refused cheaply where that is certain to be right; otherwise it becomes a
+//! command in its lane's inbox, and the gate waits for the ledger's word and for as much durability as
+//! the operator promises. The command does not depend on the waiting: a client that goes away finds
+//! its reservation when it asks again under the same key.
+
+mod operate;
+
+pub use operate::LaneStatus;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::Counter;
+use tokio::time::timeout;
+
+use crate::admission;
+use crate::catalog::{Catalog, SaleCard};
+use crate::clock::Clock;
+use crate::engine::{Authority, Command, OrderedLine, Position, Reserve};
+use crate::ledger::{Answer, Durability, Fault, Ledger};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::sale::{
+    IdempotencyKey, LaneId, Outcome, Refusal, Reservation, ReservationId, UserId,
+};
+use crate::writer::Progress;
+
+/// One gateway's way to the ledger.
+pub struct Gate {
+    ledger: Arc<dyn Ledger>,
+    catalog: Arc<Catalog>,
+    clock: Arc<dyn Clock>,
+    progress: Progress,
+    metrics: Arc<Metrics>,
+    durability: Durability,
+    passed: Counter,
+    refused_by_sale: Counter,
+    refused_by_backlog: Counter,
+}
+
+/// What a gate is made of.
+pub struct Parts {
+    /// Who decides.
+    pub ledger: Arc<dyn Ledger>,
+    /// What is known of the sales.
+    pub catalog: Arc<Catalog>,
+    /// This gateway's clock.
+    pub clock: Arc<dyn Clock>,
+    /// How far the books are.
+    pub progress: Progress,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+    /// What a 201 promises.
+    pub durability: Durability,
+}
+
+/// A wish to buy, parsed and well formed.
+#[derive(Debug)]
+pub struct Purchase {
+    /// Who.
+    pub user: UserId,
+    /// What makes a retry the same request.
+    pub key: Option<IdempotencyKey>,
+    /// At least one line, each item once.
+    pub lines: Box<[OrderedLine]>,
+}
+
+/// Units that are the buyer's.
+#[derive(Debug)]
+pub struct Granted {
+    /// The record as it stands now.
+    pub reservation: Reservation,
+    /// An earlier request took them.
+    pub replayed: bool,
+}
+
+/// Why a request was not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// A definite no.
+    Refused(Refusal),
+    /// Too much waits. Nothing was done.
+    Overloaded,
+    /// The ledger does not work. Nothing was done.
+    LedgerUnavailable,
+    /// Done or not: asking again under the same key tells.
+    OutcomeUnknown,
+}
+
+impl Denied {
+    /// The name on the wire and in metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Denied::Refused(refusal) => refusal.code(),
+            Denied::Overloaded => "overloaded",
+            Denied::LedgerUnavailable => "ledger-unavailable",
+            Denied::OutcomeUnknown => "outcome-unknown",
+        }
+    }
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Denied::Refused(refusal)
+    }
+}
+
+impl From<Fault> for Denied {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Overloaded => Denied::Overloaded,
+            Fault::Unavailable => Denied::LedgerUnavailable,
+            Fault::Unknown => Denied::OutcomeUnknown,
+        }
+    }
+}
+
+impl Gate {
+    /// A gate of these parts.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { ledger, catalog, clock, progress, metrics, durability } = parts;
+        let counter = |gate: &str, outcome: &str| {
+            let labels = [("gate", gate.to_owned()), ("outcome", outcome.to_owned())];
+            metrics.counter("floodgate_admission_total", &labels)
+        };
+        Self {
+            passed: counter("all", "passed"),
+            refused_by_sale: counter("sale", "refused"),
+            refused_by_backlog: counter("backlog", "refused"),
+            ledger,
+            catalog,
+            clock,
+            progress,
+            metrics,
+            durability,
+        }
+    }
+
+    /// What is known of the sales.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// What a 201 promises.
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Takes units for a buyer, or says why not.
+    ///
+    /// Not cancel-safe in the sense that matters: once the command is with the ledger it is decided,
+    /// whether or not this future lives.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn reserve(&self, sale: &str, purchase: Purchase) -> Result<Granted, Denied> {
+        let card = self.catalog.sale(sale).ok_or(Refusal::UnknownSale)?;
+        let granted = self.reserve_in(&card, purchase).await;
+        let outcome = match &granted {
+            Ok(granted) if granted.replayed => "replayed",
+            Ok(_) => "reserved",
+            Err(denied) => denied.code(),
+        };
+        card.tally.count(&self.metrics, sale, outcome);
+        granted
+    }
+
+    async fn reserve_in(&self, card: &SaleCard, purchase: Purchase) -> Result<Granted, Denied> {
+        let Purchase { user, key, lines } = purchase;
+        let sale = &card.definition().id;
+        let lane = LaneId::of_sale(sale.as_str(), self.ledger.lanes());
+        let id = match &key {
+            Some(key) => ReservationId::derived(lane, &user, sale, key),
+            None => ReservationId::random(lane),
+        };
+        // A retry of a request that may have been granted is for the ledger to answer, whatever the
+        // sale has come to since.
+        let may_be_retry = key.is_some() && card.seen.contains(&id);
+        if !may_be_retry {
+            if let Some(refusal) = admission::check_sale(card, self.clock.now(), &lines) {
+                self.refused_by_sale.increment(1);
+                return Err(refusal.into());
+            }
+            let head = *self.ledger.head(lane).borrow();
+            if admission::is_backlogged(head, self.progress.of(lane)) {
+                self.refused_by_backlog.increment(1);
+                return Err(Denied::Overloaded);
+            }
+            if key.is_some() {
+                card.seen.insert(&id);
+            }
+        }
+        self.passed.increment(1);
+        let reserve = Reserve { id, sale: sale.clone(), user, lines };
+        let answer = self.ask(lane, Command::Reserve(reserve)).await?;
+        match answer.outcome {
+            Outcome::Reserved { reservation, replayed } => {
+                self.barrier(lane, answer.position).await?;
+                Ok(Granted { reservation, replayed })
+            }
+            outcome => Err(unexpected(outcome)),
+        }
+    }
+
+    /// A buyer's own reservation.
+    ///
+    /// # Errors
+    /// [`Denied`]; somebody else's is unknown.
+    pub async fn find(&self, user: UserId, id: ReservationId) -> Result<Reservation, Denied> {
+        let command = Command::Find { id, owner: Some(user) };
+        match self.ask(id.lane(), command).await?.outcome {
+            Outcome::Found(reservation) => Ok(reservation),
+            outcome => Err(unexpected(outcome)),
+        }
+    }
+
+    /// Gives a buyer's own units back.
+    ///
+    /// # Errors
+    /// [`Denied`]; somebody else's reservation is unknown.
+    pub async fn cancel(&self, user: UserId, id: ReservationId) -> Result<Reservation, Denied> {
+        let command = Command::Cancel { id, by: Authority::Owner(user) };
+        let answer = self.ask(id.lane(), command).await?;
+        match answer.outcome {
+            Outcome::Cancelled(reservation) => {
+                self.barrier(id.lane(), answer.position).await?;
+                Ok(reservation)
+            }
+            outcome => Err(unexpected(outcome)),
+        }
+    }
+
+    /// Hands a command over and waits for its answer, within bounds.
+    async fn ask(&self, lane: LaneId, command: Command) -> Result<Answer, Denied> {
+        let pending = self.ledger.submit(lane, command)?;
+        match timeout(Duration::from_millis(limits::LEDGER_REPLY_MS), pending).await {
+            Ok(Ok(answer)) => Ok(answer?),
+            // The lane ended with the command in its hands, or is slower than anyone waits.
+            Ok(Err(_)) | Err(_) => Err(Denied::OutcomeUnknown),
+        }
+    }
+
+    /// Waits until what was decided is as durable as promised beyond what the ledger itself promises.
+    async fn barrier(&self, lane: LaneId, position: Position) -> Result<(), Denied> {
+        match self.durability {
+            Durability::Memory | Durability::Fsync | Durability::Replicated => Ok(()),
+            Durability::Stored => self.stored(lane, position).await,
+        }
+    }
+
+    async fn stored(&self, lane: LaneId, position: Position) -> Result<(), Denied> {
+        let reached = self.progress.reached(lane, position);
+        let limit = Duration::from_millis(limits::STORE_REPLY_MS);
+        timeout(limit, reached).await.map_err(|_| Denied::OutcomeUnknown)
+    }
+}
+
+/// The answer to another question than was asked is no answer. A refusal is one to any.
+fn unexpected(outcome: Outcome) -> Denied {
+    match outcome {
+        Outcome::Refused(refusal) => Denied::Refused(refusal),
+        Outcome::Reserved { .. }
+        | Outcome::Confirmed { .. }
+        | Outcome::Cancelled(_)
+        | Outcome::Found(_)
+        | Outcome::Sale { .. }
+        | Outcome::Swept { .. } => {
+            debug_assert!(false, "the ledger answered another question: {outcome:?}");
+            Denied::OutcomeUnknown
+        }
+    }
+}

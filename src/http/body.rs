@@ -1,0 +1,50 @@
+//! Bodies: read within bounds of size and time, and parsed as JSON.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use serde::Deserialize;
+
+use super::problem::Problem;
+use super::request::Head;
+use crate::limits;
+
+/// Reads a whole body.
+///
+/// A body that says it is too large is refused before it is read.
+pub(super) async fn read(head: &Head, body: Incoming, max: usize) -> Result<Bytes, Problem> {
+    let announced = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let announced: Option<u64> = announced.and_then(|text| text.parse().ok());
+    if announced.is_some_and(|length| length > max as u64) {
+        return Err(Problem::BodyTooLarge { max });
+    }
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let deadline = Duration::from_millis(limits::BODY_READ_MS);
+    match tokio::time::timeout(deadline, Limited::new(body, max).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::BodyTooLarge { max }),
+        Ok(Err(_)) => Err(Problem::malformed("the body ended early or was not well formed")),
+        Err(_) => Err(Problem::RequestTimeout),
+    }
+}
+
+/// Parses a body as the JSON that a route takes.
+pub(super) fn parse<'b, T: Deserialize<'b>>(head: &Head, body: &'b [u8]) -> Result<T, Problem> {
+    check_media_type(head)?;
+    serde_json::from_slice(body).map_err(|error| Problem::malformed(error.to_string()))
+}
+
+/// JSON, or nothing said.
+fn check_media_type(head: &Head) -> Result<(), Problem> {
+    let Some(media) = head.headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let media = media.to_str().unwrap_or_default();
+    let essence = media.split(';').next().unwrap_or_default().trim();
+    let is_json = essence.eq_ignore_ascii_case("application/json")
+        || (essence.len() > 5 && essence.to_ascii_lowercase().ends_with("+json"));
+    if is_json { Ok(()) } else { Err(Problem::UnsupportedMediaType) }
+}

@@ -1,0 +1,62 @@
+//! Who is calling: the buyer's identity, as far as it can be believed.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::problem::Problem;
+use super::request::Head;
+use crate::sale::UserId;
+
+/// How buyers are told apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// `X-User-Id`, believed from trusted proxies only: the shop's own front authenticates.
+    #[default]
+    Header,
+    /// `X-User-Id` or the body's `user_id`, from anyone. For load tests.
+    Insecure,
+}
+
+/// Decides whom to believe.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The mode.
+    pub auth: Auth,
+    /// Peers whose headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Identity {
+    /// The user that the headers name, if they may.
+    pub(super) fn of_headers(&self, peer: IpAddr, head: &Head) -> Result<Option<UserId>, Problem> {
+        let believed = match self.auth {
+            Auth::Insecure => true,
+            Auth::Header => {
+                let peer = peer.to_canonical();
+                self.trusted_proxies.iter().any(|network| network.contains(&peer))
+            }
+        };
+        if !believed {
+            return Ok(None);
+        }
+        head.single("x-user-id")?.map(|text| parse_user("X-User-Id", text)).transpose()
+    }
+
+    /// The user that the headers name, or a refusal.
+    pub(super) fn require(&self, peer: IpAddr, head: &Head) -> Result<UserId, Problem> {
+        self.of_headers(peer, head)?.ok_or(Problem::IdentityRequired)
+    }
+
+    /// Whether identity and idempotency key may also come in the body.
+    pub(super) fn reads_body(&self) -> bool {
+        self.auth == Auth::Insecure
+    }
+}
+
+/// A user id, or what is wrong with it.
+pub(super) fn parse_user(field: &str, text: &str) -> Result<UserId, Problem> {
+    UserId::parse(text).map_err(|invalid| Problem::malformed(format!("{field} {invalid}")))
+}

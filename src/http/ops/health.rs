@@ -1,0 +1,35 @@
+//! `GET /readyz`: whether this gateway should get traffic. With `?verbose` each reason by name.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::{Ops, State};
+use crate::http::answer::{self, Answer};
+use crate::http::request::Head;
+use crate::limits;
+
+/// A store that does not answer a trivial question in this time does not count as ready.
+const PING: Duration = Duration::from_millis(500);
+
+impl Ops {
+    pub(super) async fn ready(&self, head: &Head) -> Answer {
+        let serving = *self.state.borrow() == State::Serving;
+        let ledger = !*self.failed.borrow();
+        let store = matches!(tokio::time::timeout(PING, self.store.ping()).await, Ok(Ok(())));
+        let undigested: u64 = self.gate.lane_statuses().iter().map(|lane| lane.undigested).sum();
+        let lag = undigested <= limits::BACKLOG_EVENTS_MAX;
+        let checks = [("serving", serving), ("ledger", ledger), ("store", store), ("lag", lag)];
+        let ready = checks.iter().all(|(_, ok)| *ok);
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let word = |ok: bool| if ok { "ok" } else { "failing" };
+        let mut body = json!({ "status": if ready { "ready" } else { "not ready" } });
+        if head.uri.query().is_some_and(|query| query.split('&').any(|p| p.starts_with("verbose"))) {
+            let named = checks.iter().map(|(name, ok)| ((*name).to_owned(), json!(word(*ok))));
+            body["checks"] = Value::Object(named.collect());
+            body["outbox_length"] = json!(undigested);
+        }
+        answer::value(status, &body)
+    }
+}

@@ -1,0 +1,53 @@
+//! `GET /metrics`: what is counted, and what is looked up when somebody asks.
+
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+
+use super::Ops;
+use crate::http::answer::{self, Answer};
+
+impl Ops {
+    pub(super) async fn scrape(&self) -> Answer {
+        self.look_up_stock();
+        self.look_up_lanes();
+        let up = |backend: &str, up: bool| {
+            let labels = [("backend", backend.to_owned())];
+            self.metrics.gauge("floodgate_backend_up", &labels).set(f64::from(u8::from(up)));
+        };
+        up("ledger", !*self.failed.borrow());
+        up("store", self.store.ping().await.is_ok());
+        let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        answer::of(StatusCode::OK, media, self.metrics.render())
+    }
+
+    fn look_up_stock(&self) {
+        for (sale, card) in self.gate.catalog().sales().iter() {
+            for (item, units) in card.definition().items.iter().zip(card.items()) {
+                let states = [
+                    ("available", units.available()),
+                    ("held", units.held()),
+                    ("confirmed", units.confirmed()),
+                ];
+                for (state, units) in states {
+                    let labels = [
+                        ("sale", sale.to_string()),
+                        ("item", item.id.to_string()),
+                        ("state", state.to_owned()),
+                    ];
+                    self.metrics.gauge("floodgate_stock_units", &labels).set(units as f64);
+                }
+            }
+        }
+    }
+
+    fn look_up_lanes(&self) {
+        for lane in self.gate.lane_statuses() {
+            let labels = [("lane", lane.lane.to_string())];
+            let gauge = |name, value| self.metrics.gauge(name, &labels).set(value);
+            gauge("floodgate_lane_queue_depth", lane.waiting as f64);
+            gauge("floodgate_outbox_entries", lane.undigested as f64);
+            // An embedded lane that has forgotten does not start at all.
+            gauge("floodgate_lane_fenced", 0.0);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The public API: what buyers and their shops ask. Contract §3.
+
+mod cart;
+mod meter;
+mod orders;
+mod reservations;
+mod route;
+mod sales;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::HeaderName;
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::json;
+
+use self::meter::Meter;
+use self::route::{Route, Router};
+use super::answer::{self, Answer};
+use super::caller::Identity;
+use super::problem::Problem;
+use super::request::{Head, REQUEST_ID};
+use super::server::Service;
+use crate::clock::Clock;
+use crate::gate::{Denied, Gate};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::store::{Job, Store};
+
+pub use reservations::to_json as reservation_json;
+#[cfg(test)]
+pub(super) use route::PATTERNS;
+
+/// What the public listener serves from.
+pub struct Public {
+    gate: Arc<Gate>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    identity: Identity,
+    router: Router,
+    meter: Meter,
+    draining: AtomicBool,
+}
+
+/// A request on its way through a handler.
+struct Call {
+    peer: SocketAddr,
+    head: Head,
+    body: Incoming,
+}
+
+impl Public {
+    /// The public API over these.
+    pub fn new(
+        gate: Arc<Gate>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        identity: Identity,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        Self {
+            gate,
+            store,
+            clock,
+            identity,
+            router: Router::new(),
+            meter: Meter::new(metrics),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// New reservations are refused from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    async fn dispatch(&self, route: Option<Route<'_>>, call: Call) -> Result<Answer, Problem> {
+        call.head.check()?;
+        let route = route.ok_or(Problem::NotFound)?;
+        // HEAD is GET; hyper leaves the body out.
+        let method = match call.head.method {
+            Method::HEAD => Method::GET,
+            ref method => method.clone(),
+        };
+        match (&route, method) {
+            (Route::Sales, Method::GET) => Ok(self.list_sales(&call.head)),
+            (Route::Sale { sale }, Method::GET) => self.show_sale(sale, &call.head),
+            (Route::Reservations { sale }, Method::POST) => self.reserve(sale, call).await,
+            (Route::Reservation { id }, Method::GET) => self.show_reservation(id, call).await,
+            (Route::Reservation { id }, Method::DELETE) => self.cancel(id, call).await,
+            (Route::Orders, Method::GET) => self.list_orders(call).await,
+            (Route::Order { id }, Method::GET) => self.show_order(id, call).await,
+            (Route::Cart, Method::GET) => self.show_cart(call).await,
+            (Route::CartItem { item }, Method::PUT) => self.put_in_cart(item, call).await,
+            (Route::CartItem { item }, Method::DELETE) => self.take_out_of_cart(item, call).await,
+            (Route::Time, Method::GET) => {
+                let now = self.clock.now();
+                let body = json!({ "server_time": now.to_string(), "unix_ms": now.0 });
+                Ok(answer::value(StatusCode::OK, &body))
+            }
+            (Route::Health, Method::GET) => {
+                Ok(answer::value(StatusCode::OK, &json!({ "status": "ok" })))
+            }
+            (route, _) => Err(Problem::MethodNotAllowed { allow: route.allow() }),
+        }
+    }
+
+    /// Waits for the store within bounds.
+    async fn from_store<T>(&self, job: Job<'_, T>) -> Result<T, Problem> {
+        match tokio::time::timeout(Duration::from_millis(limits::STORE_REPLY_MS), job).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Problem::Denied(Denied::Overloaded)),
+        }
+    }
+}
+
+impl Service for Public {
+    async fn answer(
+        self: Arc<Self>,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Response<Full<bytes::Bytes>> {
+        let started = Instant::now();
+        let (head, body) = Head::of(request);
+        let request_id = head.request_id();
+        let traceparent = head.headers.get(TRACEPARENT).cloned();
+        let path = head.uri.clone();
+        let route = self.router.route(path.path());
+        let meter = self.meter.of(route.as_ref());
+        let call = Call { peer, head, body };
+        let mut answer = match self.dispatch(route, call).await {
+            Ok(answer) => answer,
+            Err(problem) => {
+                tracing::debug!(?problem, request_id = ?request_id, "refused");
+                problem.into_answer(self.clock.now())
+            }
+        };
+        meter.record(answer.status(), started.elapsed());
+        let headers = answer.headers_mut();
+        headers.insert(REQUEST_ID, request_id);
+        if let Some(traceparent) = traceparent {
+            headers.insert(TRACEPARENT, traceparent);
+        }
+        answer
+    }
+}
+
+/// W3C trace context: passed on as it came.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -1,0 +1,81 @@
+//! `GET /v1/cart`, `PUT` and `DELETE /v1/cart/items/{item}`.
+//!
+//! The version is the tag. A write with `If-Match` happens only to the version that it names; without
+//! one it happens to whatever is there.
+
+use hyper::StatusCode;
+use hyper::header::ETAG;
+use serde::Deserialize;
+
+use super::{Call, Public};
+use crate::carts::{Cart, CartChange};
+use crate::http::answer::{self, Answer};
+use crate::http::body;
+use crate::http::problem::Problem;
+use crate::http::request::Head;
+use crate::limits;
+use crate::sale::{ItemId, Refusal, UserId};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    quantity: i64,
+}
+
+impl Public {
+    pub(super) async fn show_cart(&self, call: Call) -> Result<Answer, Problem> {
+        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let cart = self.from_store(self.store.cart(user)).await?;
+        Ok(shown(&cart))
+    }
+
+    pub(super) async fn put_in_cart(&self, item: &str, call: Call) -> Result<Answer, Problem> {
+        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let expected = if_match(&call.head)?;
+        let body = body::read(&call.head, call.body, limits::BODY_BYTES_MAX).await?;
+        let wanted: Wanted = body::parse(&call.head, &body)?;
+        let max = limits::CART_QUANTITY_MAX;
+        let quantity = u32::try_from(wanted.quantity)
+            .ok()
+            .filter(|quantity| (1..=max).contains(quantity))
+            .ok_or(Refusal::InvalidQuantity { max })?;
+        let item = ItemId::parse(item).map_err(|_| Problem::NotFound)?;
+        if !self.gate.catalog().has_item(&item) {
+            return Err(Refusal::UnknownItem(item).into());
+        }
+        self.change_cart(user, expected, CartChange::Put { item, quantity }).await
+    }
+
+    pub(super) async fn take_out_of_cart(&self, item: &str, call: Call) -> Result<Answer, Problem> {
+        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let expected = if_match(&call.head)?;
+        let item = ItemId::parse(item).map_err(|_| Problem::NotFound)?;
+        self.change_cart(user, expected, CartChange::Remove { item }).await
+    }
+
+    async fn change_cart(
+        &self,
+        user: UserId,
+        expected: Option<u64>,
+        change: CartChange,
+    ) -> Result<Answer, Problem> {
+        let cart = self.from_store(self.store.change_cart(user, expected, change)).await??;
+        Ok(shown(&cart))
+    }
+}
+
+fn shown(cart: &Cart) -> Answer {
+    let answer = answer::value(StatusCode::OK, &cart.to_json());
+    answer::with(answer, ETAG, &format!("\"{}\"", cart.version))
+}
+
+/// The version that a write is for. `*` is any.
+fn if_match(head: &Head) -> Result<Option<u64>, Problem> {
+    let Some(text) = head.single("if-match")? else { return Ok(None) };
+    if text.trim() == "*" {
+        return Ok(None);
+    }
+    let version = text.trim().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let version = version.and_then(|version| version.parse().ok());
+    version.map(Some).ok_or_else(|| Problem::malformed("If-Match must be a cart's ETag"))
+}

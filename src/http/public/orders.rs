@@ -1,0 +1,49 @@
+//! `GET /v1/orders`, `GET /v1/orders/{id}`: a user's orders, from the books.
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::{Call, Public};
+use crate::http::answer::{self, Answer};
+use crate::http::problem::Problem;
+use crate::limits;
+use crate::orders::{Order, OrderMark};
+use crate::sale::ReservationId;
+
+impl Public {
+    /// Newest first, in pages: `?limit=` and `?after=`, which is the last page's `next`.
+    pub(super) async fn list_orders(&self, call: Call) -> Result<Answer, Problem> {
+        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let limit = match call.head.query("limit") {
+            None => limits::ORDERS_PAGE_MAX,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=limits::ORDERS_PAGE_MAX).contains(limit))
+                .ok_or_else(|| {
+                    let most = limits::ORDERS_PAGE_MAX;
+                    Problem::malformed(format!("limit must be a number from 1 to {most}"))
+                })?,
+        };
+        let after = match call.head.query("after") {
+            None => None,
+            Some(token) => Some(OrderMark::parse(token).ok_or_else(|| {
+                Problem::malformed("after must be the `next` of the page before")
+            })?),
+        };
+        let orders = self.from_store(self.store.orders(user, after, limit)).await?;
+        let last = orders.last().filter(|_| orders.len() == limit);
+        let mark = |order: &Order| OrderMark { created_at: order.created_at, id: order.id };
+        let next = last.map(|order| mark(order).to_token());
+        let orders: Vec<Value> = orders.iter().map(Order::to_json).collect();
+        Ok(answer::value(StatusCode::OK, &json!({ "orders": orders, "next": next })))
+    }
+
+    pub(super) async fn show_order(&self, id: &str, call: Call) -> Result<Answer, Problem> {
+        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
+        let order = self.from_store(self.store.order(user, id)).await?;
+        let order = order.ok_or(Problem::NotFound)?;
+        Ok(answer::value(StatusCode::OK, &order.to_json()))
+    }
+}

@@ -1,0 +1,248 @@
+//! `POST /v1/sales/{sale}/reservations`, `GET` and `DELETE /v1/reservations/{id}`.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::sync::atomic::Ordering;
+
+use hyper::StatusCode;
+use hyper::header::{HeaderName, HeaderValue, LOCATION};
+use serde::Deserialize;
+
+use super::{Call, Public};
+use crate::engine::OrderedLine;
+use crate::gate::{Granted, Purchase};
+use crate::http::answer::{self, Answer};
+use crate::http::body;
+use crate::http::caller::parse_user;
+use crate::http::problem::Problem;
+use crate::http::request::Head;
+use crate::ledger::Durability;
+use crate::limits;
+use crate::sale::{IdempotencyKey, ItemId, Refusal, Reservation, ReservationId, Status};
+
+/// What a buyer sends. A line by itself, or a list of lines.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish<'b> {
+    #[serde(borrow)]
+    item_id: Option<Cow<'b, str>>,
+    quantity: Option<Quantity>,
+    #[serde(borrow)]
+    lines: Option<Vec<WishedLine<'b>>>,
+    /// Believed in insecure mode only, as is the next.
+    #[serde(borrow)]
+    user_id: Option<Cow<'b, str>>,
+    #[serde(borrow)]
+    idempotency_key: Option<Cow<'b, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WishedLine<'b> {
+    #[serde(borrow)]
+    item_id: Cow<'b, str>,
+    quantity: Quantity,
+}
+
+/// Any whole number: one that cannot be sold is a refusal, not a request that cannot be read.
+#[derive(Clone, Copy)]
+struct Quantity(i64);
+
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Whole;
+        impl serde::de::Visitor<'_> for Whole {
+            type Value = Quantity;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a whole number")
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<Quantity, E> {
+                Ok(Quantity(number))
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<Quantity, E> {
+                Ok(Quantity(i64::try_from(number).unwrap_or(i64::MAX)))
+            }
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Quantity, E> {
+                // Beyond 2^63 a JSON number arrives here; it is whole, and never for sale.
+                if number.fract() == 0.0 {
+                    return Ok(Quantity(if number > 0.0 { i64::MAX } else { i64::MIN }));
+                }
+                Err(E::custom("a quantity must be a whole number"))
+            }
+        }
+        deserializer.deserialize_any(Whole)
+    }
+}
+
+impl Quantity {
+    fn units(self) -> Result<u32, Problem> {
+        if self.0 < 1 {
+            return Err(Refusal::InvalidQuantity { max: limits::QUANTITY_MAX }.into());
+        }
+        Ok(u32::try_from(self.0).unwrap_or(u32::MAX))
+    }
+}
+
+impl Public {
+    pub(super) async fn reserve(&self, sale: &str, call: Call) -> Result<Answer, Problem> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Problem::Draining);
+        }
+        let Call { peer, head, body } = call;
+        let user = self.identity.of_headers(peer.ip(), &head)?;
+        let key = idempotency_key(&head)?;
+        let body = body::read(&head, body, limits::BODY_BYTES_MAX).await?;
+        let wish: Wish<'_> = body::parse(&head, &body)?;
+        let (user, key) = self.identify(&wish, user, key)?;
+        let lines = lines(wish)?;
+        let granted = self.gate.reserve(sale, Purchase { user, key, lines }).await?;
+        Ok(self.granted(&granted))
+    }
+
+    /// The header's word counts before the body's.
+    fn identify(
+        &self,
+        wish: &Wish<'_>,
+        user: Option<crate::sale::UserId>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<(crate::sale::UserId, Option<IdempotencyKey>), Problem> {
+        if !self.identity.reads_body() {
+            for (field, given) in
+                [("user_id", &wish.user_id), ("idempotency_key", &wish.idempotency_key)]
+            {
+                if given.is_some() {
+                    let detail = format!("{field} is not taken from the body here");
+                    return Err(Problem::malformed(detail));
+                }
+            }
+        }
+        let user = match (user, &wish.user_id) {
+            (Some(user), _) => user,
+            (None, Some(text)) => parse_user("user_id", text)?,
+            (None, None) => return Err(Problem::IdentityRequired),
+        };
+        let key = match (key, &wish.idempotency_key) {
+            (Some(key), _) => Some(key),
+            (None, Some(text)) => Some(parse_key("idempotency_key", text)?),
+            (None, None) => None,
+        };
+        Ok((user, key))
+    }
+
+    fn granted(&self, granted: &Granted) -> Answer {
+        let Granted { reservation, replayed } = granted;
+        // The answer to a retry is the answer that was lost, whatever has become of it since.
+        let body = to_json(reservation, Status::Held, self.gate.durability());
+        let answer = answer::json(StatusCode::CREATED, body);
+        let location = format!("/v1/reservations/{}", reservation.id);
+        let mut answer = answer::with(answer, LOCATION, &location);
+        if *replayed {
+            answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        answer
+    }
+
+    pub(super) async fn show_reservation(&self, id: &str, call: Call) -> Result<Answer, Problem> {
+        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
+        let reservation = self.gate.find(user, id).await?;
+        Ok(self.shown(&reservation))
+    }
+
+    pub(super) async fn cancel(&self, id: &str, call: Call) -> Result<Answer, Problem> {
+        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
+        let reservation = self.gate.cancel(user, id).await?;
+        Ok(self.shown(&reservation))
+    }
+
+    fn shown(&self, reservation: &Reservation) -> Answer {
+        let body = to_json(reservation, reservation.status, self.gate.durability());
+        answer::json(StatusCode::OK, body)
+    }
+}
+
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// The header of draft-ietf-httpapi-idempotency-key-header: a quoted string, or bare as most send it.
+fn idempotency_key(head: &Head) -> Result<Option<IdempotencyKey>, Problem> {
+    let Some(text) = head.single("idempotency-key")? else { return Ok(None) };
+    let text = text.trim();
+    let Some(quoted) = text.strip_prefix('"') else {
+        return parse_key("Idempotency-Key", text).map(Some);
+    };
+    let malformed = || Problem::malformed("Idempotency-Key is not a well-formed string");
+    let quoted = quoted.strip_suffix('"').ok_or_else(malformed)?;
+    let mut key = String::with_capacity(quoted.len());
+    let mut characters = quoted.chars();
+    while let Some(character) = characters.next() {
+        key.push(match character {
+            // RFC 8941 §3.3.3: a backslash stands before a quote or a backslash, and nowhere else.
+            '\\' => characters.next().filter(|c| matches!(c, '"' | '\\')).ok_or_else(malformed)?,
+            '"' => return Err(malformed()),
+            character => character,
+        });
+    }
+    parse_key("Idempotency-Key", &key).map(Some)
+}
+
+fn parse_key(field: &str, text: &str) -> Result<IdempotencyKey, Problem> {
+    IdempotencyKey::parse(text).map_err(|invalid| Problem::malformed(format!("{field} {invalid}")))
+}
+
+fn lines(wish: Wish<'_>) -> Result<Box<[OrderedLine]>, Problem> {
+    let wished = match (wish.item_id, wish.quantity, wish.lines) {
+        (Some(item_id), Some(quantity), None) => vec![WishedLine { item_id, quantity }],
+        (None, None, Some(lines)) => lines,
+        (None, Some(_), None) => return Err(Problem::malformed("missing field `item_id`")),
+        (Some(_), None, None) => return Err(Problem::malformed("missing field `quantity`")),
+        (None, None, None) => {
+            return Err(Problem::malformed("missing field `item_id`, or `lines`"));
+        }
+        (_, _, Some(_)) => {
+            return Err(Problem::malformed("give `item_id` and `quantity`, or `lines`, not both"));
+        }
+    };
+    if wished.is_empty() || wished.len() > limits::LINES_PER_RESERVATION_MAX {
+        let most = limits::LINES_PER_RESERVATION_MAX;
+        return Err(Problem::malformed(format!("`lines` holds 1 to {most} lines")));
+    }
+    let mut lines: Vec<OrderedLine> = Vec::with_capacity(wished.len());
+    for WishedLine { item_id, quantity } in wished {
+        let item = ItemId::parse(&item_id)
+            .map_err(|invalid| Problem::malformed(format!("item_id {invalid}")))?;
+        if lines.iter().any(|line| line.item == item) {
+            return Err(Problem::malformed(format!("item {item} stands in two lines")));
+        }
+        lines.push(OrderedLine { item, quantity: quantity.units()? });
+    }
+    Ok(lines.into_boxed_slice())
+}
+
+/// A reservation as every answer shows it. Ids and currencies need no escapes, so this is written out
+/// rather than built up: it is the answer to every winner.
+pub fn to_json(reservation: &Reservation, status: Status, durability: Durability) -> String {
+    let Reservation { id, sale, currency, held_at, expires_at, .. } = reservation;
+    let status = status.as_str();
+    let total = reservation.total();
+    let durability = durability.as_str();
+    let mut json = String::with_capacity(384);
+    // Writing to a string does not fail.
+    let _ = write!(
+        json,
+        r#"{{"reservation_id":"{id}","sale_id":"{sale}","status":"{status}","lines":["#
+    );
+    for (index, line) in reservation.lines.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        let (item, quantity, price) = (&line.item, line.quantity, line.unit_price);
+        let _ = write!(
+            json,
+            r#"{comma}{{"item_id":"{item}","quantity":{quantity},"unit_price":{price},"currency":"{currency}"}}"#
+        );
+    }
+    let _ = write!(
+        json,
+        r#"],"total":{total},"currency":"{currency}","held_at":"{held_at}","expires_at":"{expires_at}","durability":"{durability}"}}"#
+    );
+    json
+}

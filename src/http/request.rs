@@ -1,0 +1,72 @@
+//! What every handler needs of a request, looked up once.
+
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Uri};
+
+use super::problem::Problem;
+use crate::limits;
+
+/// A request whose head has been checked.
+pub(super) struct Head {
+    pub method: Method,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+}
+
+impl Head {
+    /// Splits a request into head and body.
+    pub(super) fn of(request: Request<Incoming>) -> (Self, Incoming) {
+        let (parts, body) = request.into_parts();
+        (Self { method: parts.method, uri: parts.uri, headers: parts.headers }, body)
+    }
+
+    /// What is wrong with any request of this form, whatever it asks for.
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        if self.uri.path_and_query().is_some_and(|target| target.as_str().len() > limits::URI_BYTES_MAX)
+        {
+            return Err(Problem::UriTooLong);
+        }
+        Ok(())
+    }
+
+    /// A header that may stand there once.
+    pub(super) fn single(&self, name: &'static str) -> Result<Option<&str>, Problem> {
+        let mut values = self.headers.get_all(name).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(Problem::malformed(format!("the header {name} stands there twice")));
+        }
+        let text = value.to_str();
+        text.map(Some).map_err(|_| Problem::malformed(format!("the header {name} is not ASCII")))
+    }
+
+    /// A parameter of the query, as it stands there. Our values need no escapes.
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
+        let pairs = self.uri.query()?.split('&');
+        pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, v)| v)
+    }
+
+    /// The client's name for this request if it is one that cannot break a log line, else our own.
+    pub(super) fn request_id(&self) -> HeaderValue {
+        let given = self.headers.get(&REQUEST_ID).filter(|value| {
+            (1..=limits::REQUEST_ID_BYTES_MAX).contains(&value.len())
+                && value
+                    .as_bytes()
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        });
+        given.cloned().unwrap_or_else(fresh_request_id)
+    }
+}
+
+/// `X-Request-Id`, in and out.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+fn fresh_request_id() -> HeaderValue {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let random = fastrand::u64(..);
+    let digits: [u8; 16] =
+        std::array::from_fn(|i| HEX[((random >> (4 * i)) & 0xf) as usize]);
+    HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("unnamed"))
+}

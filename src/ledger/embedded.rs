@@ -1,0 +1,193 @@
+//! The embedded ledger: lanes in this process, with nothing to install.
+//!
+//! Each lane has one owner thread. It takes what waits in the inbox, decides it all on the state in
+//! memory, appends what happened to the journal in one synced transaction, and only then publishes
+//! and answers. While a batch is being synced the next one gathers.
+
+mod owner;
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
+
+use self::owner::Owner;
+use super::journal::{Journal, JournalError};
+use super::{Fault, Inbox, LaneGauge, Ledger, Pending, inbox};
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::engine::{Command, Position};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::sale::LaneId;
+
+/// What an embedded ledger is started with.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How many lanes; fixed when the data dir is made.
+    pub lanes: u16,
+    /// New reservations are refused while the disk has fewer bytes free than this, so that payments
+    /// and cancellations still find room.
+    pub disk_reserve_bytes: u64,
+}
+
+/// Why an embedded ledger does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data dir cannot be made or written.
+    #[error("cannot use data dir {path}: {cause}", path = path.display())]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// In the system's words.
+        cause: io::Error,
+    },
+    /// Another process has it.
+    #[error("data dir {path} is in use by another floodgate process", path = path.display())]
+    InUse {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// The lanes of one data dir.
+#[derive(Debug)]
+pub struct EmbeddedLedger {
+    lanes: Vec<Lane>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    inbox: Inbox,
+    head: watch::Receiver<Position>,
+}
+
+/// The owner threads.
+#[derive(Debug)]
+pub struct Owners {
+    threads: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    /// Held for as long as anything of this process may write to the data dir.
+    _lock: DataDirLock,
+}
+
+/// The right to write to a data dir. Given up when dropped, or by the system when the process dies.
+#[derive(Debug)]
+pub struct DataDirLock(#[expect(dead_code, reason = "held, not read")] File);
+
+/// Makes the data dir if need be and takes it for this process.
+///
+/// # Errors
+/// [`OpenError::InUse`] where another process has it.
+pub fn lock_data_dir(dir: &Path) -> Result<DataDirLock, OpenError> {
+    let error = |cause| OpenError::DataDir { path: dir.to_owned(), cause };
+    std::fs::create_dir_all(dir).map_err(error)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("lock"))
+        .map_err(error)?;
+    match file.try_lock() {
+        Ok(()) => Ok(DataDirLock(file)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: dir.to_owned() }),
+        Err(TryLockError::Error(cause)) => Err(error(cause)),
+    }
+}
+
+/// What the lanes share with the rest of the gateway.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where sales are published.
+    pub catalog: Arc<Catalog>,
+    /// The ledger's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+    /// Set when a lane cannot go on: the process has to end and recover from what is durable.
+    pub failed: watch::Sender<bool>,
+}
+
+/// Rebuilds every lane of `dir` from its journal, publishes its sales and starts its owner.
+///
+/// # Errors
+/// [`OpenError`]; nothing has been started then.
+pub fn open(
+    dir: &Path,
+    lock: DataDirLock,
+    settings: Settings,
+    surroundings: &Surroundings,
+) -> Result<(EmbeddedLedger, Owners), OpenError> {
+    let mut ready = Vec::new();
+    for lane in (0..settings.lanes).map(LaneId) {
+        let journal = Journal::open(dir, lane, settings.lanes)?;
+        let state = journal.rebuild()?;
+        for (_, sale) in state.sales() {
+            surroundings.catalog.publish(sale);
+        }
+        for reservation in state.reservations() {
+            if let Some(card) = surroundings.catalog.sale(reservation.sale.as_str()) {
+                card.seen.insert(&reservation.id);
+            }
+        }
+        ready.push((lane, journal, state));
+    }
+    let mut lanes = Vec::new();
+    let mut threads = Vec::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    for (lane, journal, state) in ready {
+        let (inbox, tray) = inbox(limits::LANE_INBOX);
+        let (head, receiver) = watch::channel(state.position());
+        let reserve = settings.disk_reserve_bytes;
+        let owner = Owner::new(lane, dir, reserve, journal, state, head, surroundings.clone());
+        let thread = std::thread::Builder::new().name(format!("lane-{lane}"));
+        let thread = thread
+            .spawn({
+                let stop = Arc::clone(&stop);
+                move || owner.run(&tray, &stop)
+            })
+            .map_err(|cause| OpenError::DataDir { path: dir.to_owned(), cause })?;
+        lanes.push(Lane { inbox, head: receiver });
+        threads.push(thread);
+    }
+    Ok((EmbeddedLedger { lanes }, Owners { threads, stop, _lock: lock }))
+}
+
+impl Owners {
+    /// Lets every lane serve what waits, and waits for it. Whatever is submitted later is refused.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        for thread in self.threads {
+            // A lane that panicked has reported itself as failed.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Ledger for EmbeddedLedger {
+    fn lanes(&self) -> u16 {
+        u16::try_from(self.lanes.len()).unwrap_or(u16::MAX)
+    }
+
+    fn submit(&self, lane: LaneId, command: Command) -> Result<Pending, Fault> {
+        // An id of another layout names a lane that is not here; nobody can have taken units in it.
+        let lane = self.lanes.get(usize::from(lane.0)).or(self.lanes.first());
+        lane.ok_or(Fault::Unavailable)?.inbox.submit(command)
+    }
+
+    fn head(&self, lane: LaneId) -> watch::Receiver<Position> {
+        // Safe: lane ids for this come from `lanes()`.
+        self.lanes[usize::from(lane.0)].head.clone()
+    }
+
+    fn gauge(&self, lane: LaneId) -> LaneGauge {
+        self.lanes.get(usize::from(lane.0)).map(|lane| lane.inbox.gauge()).unwrap_or_default()
+    }
+}

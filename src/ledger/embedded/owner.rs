@@ -1,0 +1,258 @@
+//! The owner of a lane: the one thread that decides.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use metrics::Histogram;
+use tokio::sync::{oneshot, watch};
+use tracing::{error, info, warn};
+
+use super::Surroundings;
+use crate::engine::{self, Command, Event, Position, State};
+use crate::ledger::journal::{AppendError, Journal};
+use crate::ledger::lane::Tray;
+use crate::ledger::{Answer, Fault, Ticket};
+use crate::limits;
+use crate::outbox::Record;
+use crate::sale::{LaneId, Outcome, SaleId};
+
+/// How often the free space of the disk is looked up.
+const DISK_CHECK_EVERY: Duration = Duration::from_millis(100);
+/// How long a lane without room waits before it tries its journal again.
+const FULL_PAUSE: Duration = Duration::from_millis(250);
+
+/// A lane's state, journal and everything it tells others.
+pub(super) struct Owner {
+    lane: LaneId,
+    dir: PathBuf,
+    disk_reserve_bytes: u64,
+    journal: Journal,
+    state: State,
+    head: watch::Sender<Position>,
+    around: Surroundings,
+    call_seconds: Histogram,
+    disk: DiskWatch,
+    /// Raised if the thread ends for any other reason than the end of its inboxes.
+    alarm: Alarm,
+    /// Reused from batch to batch.
+    events: Vec<Event>,
+    decided: Vec<(Reply, Outcome)>,
+}
+
+type Reply = oneshot::Sender<Result<Answer, Fault>>;
+
+/// Whether the disk had room when last asked.
+struct DiskWatch {
+    checked: Option<Instant>,
+    has_room: bool,
+    /// After a refused write: when to try again.
+    paused_until: Option<Instant>,
+}
+
+struct Alarm {
+    failed: watch::Sender<bool>,
+    armed: bool,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if self.armed {
+            self.failed.send_replace(true);
+        }
+    }
+}
+
+/// Whether the lane goes on.
+enum Next {
+    GoOn,
+    Stop,
+}
+
+impl Owner {
+    pub(super) fn new(
+        lane: LaneId,
+        dir: &Path,
+        disk_reserve_bytes: u64,
+        journal: Journal,
+        state: State,
+        head: watch::Sender<Position>,
+        around: Surroundings,
+    ) -> Self {
+        let labels = [("op", "batch".to_owned())];
+        Self {
+            lane,
+            dir: dir.to_owned(),
+            disk_reserve_bytes,
+            journal,
+            state,
+            head,
+            call_seconds: around.metrics.histogram("floodgate_ledger_call_seconds", &labels),
+            disk: DiskWatch { checked: None, has_room: true, paused_until: None },
+            alarm: Alarm { failed: around.failed.clone(), armed: true },
+            around,
+            events: Vec::new(),
+            decided: Vec::new(),
+        }
+    }
+
+    /// Serves until it is to stop and nothing waits, or until the journal fails.
+    pub(super) fn run(mut self, tray: &Tray, stop: &AtomicBool) {
+        let mut batch = Vec::with_capacity(limits::LANE_BATCH_MAX);
+        while tray.collect(&mut batch, self.idle()) {
+            if batch.is_empty() && stop.load(Ordering::Acquire) {
+                break;
+            }
+            match self.serve(&mut batch) {
+                Next::GoOn => {}
+                Next::Stop => {
+                    // Whoever still waits learns that nothing was done for them.
+                    let mut rest = Vec::new();
+                    while tray.collect(&mut rest, Duration::ZERO) && !rest.is_empty() {
+                        refuse(&mut rest);
+                    }
+                    return;
+                }
+            }
+        }
+        self.alarm.armed = false;
+    }
+
+    /// How long to wait for a command: no longer than until the next hold runs out.
+    fn idle(&self) -> Duration {
+        let idle = Duration::from_millis(limits::LANE_IDLE_MS);
+        let now = self.around.clock.now();
+        self.state.next_deadline().map_or(idle, |deadline| deadline.since(now).min(idle))
+    }
+
+    fn serve(&mut self, batch: &mut Vec<Ticket>) -> Next {
+        let started = Instant::now();
+        self.look_at_disk(started);
+        if self.disk.paused_until.is_some_and(|until| started < until) {
+            refuse(batch);
+            // Without this an idle lane with due holds would spin.
+            std::thread::park_timeout(Duration::from_millis(5));
+            return Next::GoOn;
+        }
+        let commands = batch.len();
+        self.decide(batch);
+        if commands > 0 {
+            self.around.metrics.ledger_batch_size.record(commands as f64);
+        }
+        let next = self.make_durable();
+        if commands > 0 {
+            self.call_seconds.record(started.elapsed().as_secs_f64());
+        }
+        next
+    }
+
+    /// Decides holds that ran out first, so that their units are there for whoever asks.
+    fn decide(&mut self, batch: &mut Vec<Ticket>) {
+        let now = self.around.clock.now();
+        let (state, events) = (&mut self.state, &mut self.events);
+        engine::apply(state, now, &Command::Sweep, events);
+        for Ticket { command, reply } in batch.drain(..) {
+            if !self.disk.has_room && matches!(command, Command::Reserve(_)) {
+                let _ = reply.send(Err(Fault::Unavailable));
+                continue;
+            }
+            let outcome = engine::apply(state, now, &command, events);
+            self.decided.push((reply, outcome));
+        }
+    }
+
+    /// Appends what happened, then tells: the catalog, the writer, and everybody who waits.
+    fn make_durable(&mut self) -> Next {
+        if !self.events.is_empty() {
+            let record = Record::of(self.state.position(), self.state.now(), &self.events);
+            if let Err(error) = self.journal.append(&record) {
+                return self.append_failed(error);
+            }
+            self.publish();
+            self.head.send_replace(self.state.position());
+            self.events.clear();
+        }
+        let position = self.state.position();
+        for (reply, outcome) in self.decided.drain(..) {
+            // Whoever has gone will ask again, and find it.
+            let _ = reply.send(Ok(Answer { outcome, position }));
+        }
+        Next::GoOn
+    }
+
+    fn publish(&self) {
+        let touched: BTreeSet<&SaleId> = self.events.iter().filter_map(|event| match event {
+            Event::SaleCreated { definition, .. } => Some(&definition.id),
+            Event::SaleMoved { sale, .. } | Event::Restocked { sale, .. } => Some(sale),
+            Event::Held(reservation) => Some(&reservation.sale),
+            // A confirmation names its reservation only; the record knows where it is.
+            Event::Confirmed { id, .. } => self.state.reservation(id).map(|known| &known.sale),
+            Event::Cancelled { returned: moved, .. }
+            | Event::Expired(moved)
+            | Event::Rebooked { taken: moved, .. } => Some(&moved.sale),
+            Event::RefundNeeded { .. } => None,
+        }).collect();
+        for record in touched.into_iter().filter_map(|sale| self.state.sale(sale)) {
+            self.around.catalog.publish(record);
+        }
+    }
+
+    fn append_failed(&mut self, error: AppendError) -> Next {
+        self.events.clear();
+        match error {
+            AppendError::Full(cause) => {
+                warn!(lane = %self.lane, %cause, "no room for the journal; refusing until there is");
+                for (reply, _) in self.decided.drain(..) {
+                    let _ = reply.send(Err(Fault::Unavailable));
+                }
+                self.disk.paused_until = Some(Instant::now() + FULL_PAUSE);
+                self.disk.has_room = false;
+                // The state in memory is ahead of the journal: go back to what is durable.
+                match self.journal.rebuild() {
+                    Ok(state) => {
+                        self.state = state;
+                        Next::GoOn
+                    }
+                    Err(cause) => {
+                        error!(lane = %self.lane, %cause, "cannot return to the durable state");
+                        Next::Stop
+                    }
+                }
+            }
+            AppendError::Broken(cause) => {
+                error!(lane = %self.lane, %cause, "the journal failed; stopping to recover");
+                for (reply, _) in self.decided.drain(..) {
+                    let _ = reply.send(Err(Fault::Unknown));
+                }
+                Next::Stop
+            }
+        }
+    }
+
+    fn look_at_disk(&mut self, now: Instant) {
+        if self.disk.checked.is_some_and(|then| now.duration_since(then) < DISK_CHECK_EVERY) {
+            return;
+        }
+        self.disk.checked = Some(now);
+        // A system that does not say how much is free gets no reserve; a full disk is still refused.
+        let Ok(free) = rustix::fs::statvfs(&self.dir) else { return };
+        let has_room = free.f_bavail.saturating_mul(free.f_frsize) >= self.disk_reserve_bytes;
+        if has_room != self.disk.has_room {
+            let bytes = self.disk_reserve_bytes;
+            if has_room {
+                info!(lane = %self.lane, bytes, "the disk has room again; selling on");
+            } else {
+                warn!(lane = %self.lane, bytes, "less free than the reserve; refusing reservations");
+            }
+        }
+        self.disk.has_room = has_room;
+    }
+}
+
+/// Nothing was done for any of these.
+fn refuse(batch: &mut Vec<Ticket>) {
+    for ticket in batch.drain(..) {
+        let _ = ticket.reply.send(Err(Fault::Unavailable));
+    }
+}

@@ -1,0 +1,157 @@
+//! The inbox of a lane: where requests from all connections wait to become a batch.
+
+use std::time::Duration;
+
+use crossbeam::channel::{self, Receiver, Sender, TrySendError};
+use tokio::sync::oneshot;
+
+use super::{Answer, Fault, Pending};
+use crate::engine::Command;
+use crate::limits;
+
+/// A command, and where its answer goes.
+#[derive(Debug)]
+pub struct Ticket {
+    /// What is asked.
+    pub command: Command,
+    /// Who waits; may have gone.
+    pub reply: oneshot::Sender<Result<Answer, Fault>>,
+}
+
+/// The gateway's end of a lane. New reservations wait in one queue, everything else (payments,
+/// cancellations, look-ups, operators) in another that is served first: who is already inside is
+/// never stuck behind those who are not.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    first: Sender<Ticket>,
+    reservations: Sender<Ticket>,
+}
+
+/// The owner's end of a lane.
+#[derive(Debug)]
+pub struct Tray {
+    first: Receiver<Ticket>,
+    reservations: Receiver<Ticket>,
+}
+
+/// How busy a lane is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneGauge {
+    /// Commands that wait.
+    pub waiting: usize,
+}
+
+/// The two ends of a lane whose queues hold `capacity` commands each.
+pub fn inbox(capacity: usize) -> (Inbox, Tray) {
+    let (first_in, first) = channel::bounded(capacity);
+    let (reservations_in, reservations) = channel::bounded(capacity);
+    (Inbox { first: first_in, reservations: reservations_in }, Tray { first, reservations })
+}
+
+impl Inbox {
+    /// Puts a command in. Never blocks.
+    ///
+    /// # Errors
+    /// [`Fault::Overloaded`] where the queue is full, [`Fault::Unavailable`] where its owner is gone.
+    pub fn submit(&self, command: Command) -> Result<Pending, Fault> {
+        let queue = match command {
+            Command::Reserve(_) => &self.reservations,
+            Command::Confirm { .. }
+            | Command::Cancel { .. }
+            | Command::Find { .. }
+            | Command::CreateSale { .. }
+            | Command::MoveSale { .. }
+            | Command::Restock { .. }
+            | Command::Inspect { .. }
+            | Command::Sweep => &self.first,
+        };
+        let (reply, pending) = oneshot::channel();
+        match queue.try_send(Ticket { command, reply }) {
+            Ok(()) => Ok(pending),
+            Err(TrySendError::Full(_)) => Err(Fault::Overloaded),
+            Err(TrySendError::Disconnected(_)) => Err(Fault::Unavailable),
+        }
+    }
+
+    /// How busy the lane is.
+    pub fn gauge(&self) -> LaneGauge {
+        LaneGauge { waiting: self.first.len() + self.reservations.len() }
+    }
+}
+
+impl Tray {
+    /// Waits at most `idle` for something to do, then takes whatever waits, at most a batch of it.
+    /// `false` once every inbox is gone and nothing waits any more.
+    pub fn collect(&self, batch: &mut Vec<Ticket>, idle: Duration) -> bool {
+        self.take(batch);
+        if !batch.is_empty() {
+            return true;
+        }
+        let (first, reservations) = (&self.first, &self.reservations);
+        let woken = channel::select! {
+            recv(first) -> ticket => ticket.map(|ticket| batch.push(ticket)),
+            recv(reservations) -> ticket => ticket.map(|ticket| batch.push(ticket)),
+            default(idle) => return true,
+        };
+        // Both queues lose their senders together, so what was sent before is in one of them now.
+        self.take(batch);
+        woken.is_ok() || !batch.is_empty()
+    }
+
+    fn take(&self, batch: &mut Vec<Ticket>) {
+        for queue in [&self.first, &self.reservations] {
+            let room = limits::LANE_BATCH_MAX.saturating_sub(batch.len());
+            batch.extend(queue.try_iter().take(room));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Reserve;
+    use crate::sale::{ReservationId, SaleId, UserId};
+
+    fn reserve() -> Command {
+        Command::Reserve(Reserve {
+            id: ReservationId::random(crate::sale::LaneId(0)),
+            sale: SaleId::parse("s").unwrap(),
+            user: UserId::parse("u").unwrap(),
+            lines: Box::default(),
+        })
+    }
+
+    /// A full queue refuses, and refusing reservations leaves room for everything else.
+    #[test]
+    fn full_is_refused() {
+        let (inbox, tray) = inbox(1);
+        let _waiting = inbox.submit(reserve()).unwrap();
+        assert_eq!(inbox.submit(reserve()).unwrap_err(), Fault::Overloaded);
+        let _swept = inbox.submit(Command::Sweep).unwrap();
+        let mut batch = Vec::new();
+        assert!(tray.collect(&mut batch, Duration::ZERO));
+        assert!(matches!(batch[0].command, Command::Sweep), "who is inside is served first");
+        assert_eq!(batch.len(), 2);
+    }
+
+    /// What was accepted is still handed over after the last inbox is gone; then it ends.
+    #[test]
+    fn abandoned_lane_is_emptied_first() {
+        let (inbox, tray) = inbox(4);
+        let _waiting = inbox.submit(reserve()).unwrap();
+        drop(inbox);
+        let mut batch = Vec::new();
+        assert!(tray.collect(&mut batch, Duration::from_secs(1)));
+        assert_eq!(batch.len(), 1);
+        batch.clear();
+        assert!(!tray.collect(&mut batch, Duration::from_secs(1)));
+    }
+
+    /// Without an owner nothing is accepted.
+    #[test]
+    fn no_owner() {
+        let (inbox, tray) = inbox(4);
+        drop(tray);
+        assert_eq!(inbox.submit(reserve()).unwrap_err(), Fault::Unavailable);
+    }
+}

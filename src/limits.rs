@@ -1,0 +1,120 @@
+//! Every bound of the gateway in one place, tied together by assertions that say why.
+//!
+//! What happens when a bound is reached stands beside it. A bound that an operator may want to move
+//! is a setting whose default is here; the others are part of what the product is.
+
+/// Longest sale or item id, in bytes. A longer one is malformed.
+pub const ID_BYTES_MAX: usize = 64;
+/// Longest user id, in bytes (contract §2). A longer one is malformed.
+pub const USER_ID_BYTES_MAX: usize = 128;
+/// Longest `Idempotency-Key`, in bytes, without its quotes. A longer one is malformed.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Longest payment reference, in bytes. A longer one is malformed.
+pub const PAYMENT_REF_BYTES_MAX: usize = 255;
+/// Longest title of a sale or item, in bytes. A longer one is a fault of the sale file.
+pub const TITLE_BYTES_MAX: usize = 200;
+/// Longest reason of a restock, in bytes. A longer one is malformed.
+pub const REASON_BYTES_MAX: usize = 500;
+/// Request ids from outside that are longer are replaced by one of our own.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// Items a sale can have. More is a fault of the sale file.
+pub const ITEMS_PER_SALE_MAX: usize = 1_000;
+/// Lines a reservation can have. More is malformed.
+pub const LINES_PER_RESERVATION_MAX: usize = 16;
+/// Sales one lane can know. One more is refused; finished campaigns belong in a data dir of their own.
+pub const SALES_PER_LANE_MAX: usize = 10_000;
+/// Units an item can have, restocks included.
+pub const STOCK_MAX: u64 = 1_000_000_000;
+/// Units one line can ask for where the sale sets no limit.
+pub const QUANTITY_MAX: u32 = 1_000_000;
+/// Price of a unit, in minor units.
+pub const PRICE_MAX: u64 = 100_000_000_000;
+/// Longest hold, in seconds: a day.
+pub const HOLD_SECONDS_MAX: u32 = 86_400;
+/// Payments remembered per reservation that came too late. Further ones are answered, but not told again.
+pub const LATE_PAYMENTS_MAX: usize = 8;
+
+/// Request body, in bytes. A larger one gets 413 (contract §3).
+pub const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Read buffer of a connection, in bytes: bounds the request head as well.
+pub const CONNECTION_BUFFER_BYTES_MAX: usize = 32 * 1024;
+/// Request headers. More get 431 from hyper.
+pub const HEADERS_MAX: usize = 64;
+/// Request target, in bytes. A longer one gets 414.
+pub const URI_BYTES_MAX: usize = 2 * 1024;
+/// Open connections of the public listener. Above it new ones wait in the kernel's backlog.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// Request body of the ops listener, in bytes: a sale with many items is larger than a purchase.
+pub const OPS_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Open connections of the ops listener.
+pub const OPS_CONNECTIONS_MAX: usize = 256;
+/// Kernel backlog of a listener.
+pub const LISTEN_BACKLOG: i32 = 4_096;
+/// A connection that has not sent a whole request head in this time is closed; idle ones too.
+pub const HEAD_READ_MS: u64 = 15_000;
+/// A body that has not arrived whole in this time gets 408.
+pub const BODY_READ_MS: u64 = 3_000;
+/// A request that the ledger has not answered in this time gets `outcome-unknown`.
+pub const LEDGER_REPLY_MS: u64 = 2_000;
+/// A request that the store has not answered in this time gets `overloaded`.
+pub const STORE_REPLY_MS: u64 = 2_000;
+/// A peer that has not taken what was sent to it in this time is cut off.
+pub const WRITE_STALL_MS: u64 = 10_000;
+/// Connections that are still busy this long after SIGTERM are cut.
+pub const DRAIN_MS: u64 = 10_000;
+/// Accept errors that mean "out of descriptors" are waited out this long.
+pub const ACCEPT_BACKOFF_MS: u64 = 50;
+
+/// Requests that wait for a lane. One more gets `overloaded` at once.
+pub const LANE_INBOX: usize = 8_192;
+/// Requests that one lane batch carries. The rest waits for the next.
+pub const LANE_BATCH_MAX: usize = 512;
+/// Holds that one batch expires; the rest is due in the next batch, which follows at once.
+pub const SWEEP_MAX: usize = 512;
+/// An idle lane looks at its clock this often, in milliseconds.
+pub const LANE_IDLE_MS: u64 = 250;
+/// Lanes of one data dir.
+pub const LANES_MAX: u16 = 256;
+
+/// Outbox records that the writer digests in one transaction.
+pub const WRITER_RECORDS_MAX: usize = 1_024;
+/// Events that the writer digests in one transaction, unless a single record has more.
+pub const WRITER_EVENTS_MAX: usize = 2_048;
+/// After the last connection is gone the writer goes on draining this long, in milliseconds.
+pub const WRITER_DRAIN_MS: u64 = 5_000;
+/// The writer looks for entries this often when no bell has rung, in milliseconds.
+pub const WRITER_IDLE_MS: u64 = 250;
+/// Waits between tries of a writer whose store fails: from the first to the longest, in milliseconds.
+pub const WRITER_BACKOFF_MS: (u64, u64) = (50, 5_000);
+/// Events between the ledger and the store. Above it new reservations are refused as `overloaded`.
+pub const BACKLOG_EVENTS_MAX: u64 = 2_000_000;
+
+/// Lines a cart can have, and units one of the user's own lines can have. More is refused.
+pub const CART_LINES_MAX: usize = 100;
+/// See [`CART_LINES_MAX`].
+pub const CART_QUANTITY_MAX: u32 = 999;
+/// Orders in one answer of `GET /v1/orders`; the rest is on the next page.
+pub const ORDERS_PAGE_MAX: usize = 100;
+/// Entries in one answer of `GET /admin/v1/audit-log`; the rest is on the next page.
+pub const AUDIT_LOG_PAGE_MAX: usize = 500;
+/// Jobs that wait for a connection of the store. One more is answered `overloaded`.
+pub const STORE_QUEUE: usize = 1_024;
+
+const _: () = assert!(
+    CONNECTION_BUFFER_BYTES_MAX > BODY_BYTES_MAX,
+    "a body of legal size must not be cut by the buffer that it arrives in"
+);
+const _: () = assert!(
+    (PRICE_MAX as u128) * (QUANTITY_MAX as u128) * (LINES_PER_RESERVATION_MAX as u128)
+        <= i64::MAX as u128,
+    "the total of the dearest reservation fits the store's integers"
+);
+const _: () = assert!(
+    LANE_INBOX > LANE_BATCH_MAX,
+    "what arrives while a batch is written must find room"
+);
+const _: () = assert!(
+    LEDGER_REPLY_MS < DRAIN_MS,
+    "a request that was read before the drain began is answered before its connection is cut"
+);

@@ -1,0 +1,158 @@
+//! The embedded store: the books in one SQLite file of the data dir.
+//!
+//! One thread writes, a few read; WAL lets them work beside each other. `synchronous=FULL`: what was
+//! answered has been synced.
+
+mod carts;
+mod digest;
+mod orders;
+mod pool;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+
+use self::pool::Pool;
+use super::{Digestible, Digested, Job, Store, StoreError};
+use crate::carts::{Cart, CartChange, CartRefusal};
+use crate::engine::Position;
+use crate::orders::{Order, OrderMark};
+use crate::sale::{LaneId, ReservationId, UserId};
+
+/// The tables, as numbered steps that only go forward.
+#[allow(missing_docs, reason = "written by the macro")]
+mod schema {
+    refinery::embed_migrations!("src/store/sqlite/migrations");
+}
+
+/// Threads that read.
+const READERS: usize = 2;
+
+/// The books of a data dir.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Pool,
+    readers: Pool,
+}
+
+/// Why the books cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {cause}", path = path.display())]
+pub struct OpenError {
+    /// Which file.
+    pub path: PathBuf,
+    /// In the words of SQLite or of the migrations.
+    pub cause: String,
+}
+
+/// The file in a data dir.
+pub fn path(dir: &Path) -> PathBuf {
+    dir.join("store.db")
+}
+
+/// Opens the books for reading only, beside their writer or without one.
+///
+/// # Errors
+/// In SQLite's words.
+pub fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    // WAL readers share memory with the writer, so even they need to write beside the file.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.execute_batch("PRAGMA query_only = ON;")?;
+    Ok(connection)
+}
+
+impl SqliteStore {
+    /// Opens the books of a data dir, or makes them, and brings their tables up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`] says which file and why.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        let path = path(dir);
+        let error = |cause: String| OpenError { path: path.clone(), cause };
+        let mut connection = Connection::open(&path).map_err(|cause| error(cause.to_string()))?;
+        configure(&connection).map_err(|cause| error(cause.to_string()))?;
+        schema::migrations::runner().run(&mut connection).map_err(|cause| error(cause.to_string()))?;
+        let readers: Result<Vec<_>, _> = (0..READERS).map(|_| open_reader(&path)).collect();
+        let readers = readers.map_err(|cause| error(cause.to_string()))?;
+        let pool = |name, connections| {
+            Pool::start(name, connections).map_err(|cause| error(cause.to_string()))
+        };
+        Ok(Self {
+            writer: pool("store-writer", vec![connection])?,
+            readers: pool("store-reader", readers)?,
+        })
+    }
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    // Negative: KiB. The trees' upper levels and the buyers of a hot sale stay in memory.
+    connection.pragma_update(None, "cache_size", -64 * 1024)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 8_192)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+impl Store for SqliteStore {
+    fn cursor(&self, lane: LaneId) -> Job<'_, Position> {
+        self.readers.run(move |connection| Ok(digest::cursor(connection, lane)?))
+    }
+
+    fn digest(&self, lane: LaneId, cursor: Position, batch: Vec<Digestible>) -> Job<'_, Digested> {
+        self.writer.run(move |connection| digest::digest(connection, lane, cursor, &batch))
+    }
+
+    fn order(&self, user: UserId, id: ReservationId) -> Job<'_, Option<Order>> {
+        self.readers.run(move |connection| Ok(orders::order(connection, &user, id)?))
+    }
+
+    fn orders(&self, user: UserId, after: Option<OrderMark>, max: usize) -> Job<'_, Vec<Order>> {
+        self.readers.run(move |connection| Ok(orders::page(connection, &user, after, max)?))
+    }
+
+    fn cart(&self, user: UserId) -> Job<'_, Cart> {
+        self.readers.run(move |connection| Ok(carts::read(connection, &user)?))
+    }
+
+    fn change_cart(
+        &self,
+        user: UserId,
+        expected: Option<u64>,
+        change: CartChange,
+    ) -> Job<'_, Result<Cart, CartRefusal>> {
+        self.writer.run(move |connection| Ok(carts::change(connection, &user, expected, &change)?))
+    }
+
+    fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {
+        self.readers.run(move |connection| Ok(orders::audit_log(connection, skip, max)?))
+    }
+
+    fn ping(&self) -> Job<'_, ()> {
+        self.readers.run(|connection| {
+            Ok(connection.query_row("SELECT count(*) FROM lanes", [], |_| Ok(()))?)
+        })
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        StoreError::Failed(error.to_string())
+    }
+}
+
+/// SQLite's integers are signed. None of ours comes near the sign.
+fn as_sql(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// See [`as_sql`].
+fn from_sql(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

@@ -1,0 +1,100 @@
+//! Reading orders and the audit log.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::{Value, json};
+
+use super::{as_sql, from_sql};
+use crate::clock::Millis;
+use crate::orders::{Order, OrderMark, OrderStatus};
+use crate::sale::{ItemId, Line, ReservationId, SaleId, UserId};
+
+const COLUMNS: &str = "order_id, sale_id, status, lines, total, currency, created_at, expires_at, \
+                       updated_at, payment_ref";
+
+pub(super) fn order(
+    connection: &Connection,
+    user: &UserId,
+    id: ReservationId,
+) -> rusqlite::Result<Option<Order>> {
+    let sql = format!("SELECT {COLUMNS} FROM orders WHERE user_id = ?1 AND order_id = ?2");
+    let mut query = connection.prepare_cached(&sql)?;
+    query.query_row(params![user.as_str(), id.to_string()], read).optional()
+}
+
+pub(super) fn page(
+    connection: &Connection,
+    user: &UserId,
+    after: Option<OrderMark>,
+    max: usize,
+) -> rusqlite::Result<Vec<Order>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM orders
+         WHERE user_id = ?1 AND (created_at, order_id) < (?2, ?3)
+         ORDER BY created_at DESC, order_id DESC LIMIT ?4"
+    );
+    let mut query = connection.prepare_cached(&sql)?;
+    let (at, id) = after
+        .map_or((i64::MAX, String::new()), |mark| (as_sql(mark.created_at.0), mark.id.to_string()));
+    let max = i64::try_from(max).unwrap_or(i64::MAX);
+    query.query_map(params![user.as_str(), at, id, max], read)?.collect()
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Order> {
+    let text = |column: usize| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+    let bad = |column: usize, what: &str| {
+        let kind = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(column, kind, what.to_owned().into())
+    };
+    let lines: Vec<Value> =
+        serde_json::from_str(text(3)?).map_err(|error| bad(3, &error.to_string()))?;
+    let line = |line: &Value| {
+        Some(Line {
+            item: ItemId::parse(line["item_id"].as_str()?).ok()?,
+            quantity: u32::try_from(line["quantity"].as_u64()?).ok()?,
+            unit_price: line["unit_price"].as_u64()?,
+        })
+    };
+    let lines: Option<Vec<Line>> = lines.iter().map(line).collect();
+    Ok(Order {
+        id: ReservationId::parse(text(0)?).ok_or_else(|| bad(0, "not an order id"))?,
+        sale: SaleId::parse(text(1)?).map_err(|error| bad(1, &error.to_string()))?,
+        status: OrderStatus::parse(text(2)?).ok_or_else(|| bad(2, "not a status"))?,
+        lines: lines.ok_or_else(|| bad(3, "not lines"))?,
+        total: from_sql(row.get(4)?),
+        currency: Box::from(text(5)?),
+        created_at: Millis(from_sql(row.get(6)?)),
+        expires_at: Millis(from_sql(row.get(7)?)),
+        updated_at: Millis(from_sql(row.get(8)?)),
+        payment_ref: row.get(9)?,
+    })
+}
+
+pub(super) fn audit_log(
+    connection: &Connection,
+    skip: usize,
+    max: usize,
+) -> rusqlite::Result<Vec<Value>> {
+    let mut query = connection.prepare_cached(
+        "SELECT at, actor, action, sale_id, subject, before, after, reason, lane, seq
+         FROM audit_log ORDER BY at DESC, lane, seq DESC LIMIT ?1 OFFSET ?2",
+    )?;
+    let limit = |number| i64::try_from(number).unwrap_or(i64::MAX);
+    let entry = |row: &Row<'_>| {
+        let document = |text: Option<String>| {
+            text.and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or(Value::Null)
+        };
+        Ok(json!({
+            "at": Millis(from_sql(row.get(0)?)).to_string(),
+            "actor": row.get::<_, String>(1)?,
+            "action": row.get::<_, String>(2)?,
+            "sale_id": row.get::<_, String>(3)?,
+            "subject": row.get::<_, Option<String>>(4)?,
+            "before": document(row.get(5)?),
+            "after": document(row.get(6)?),
+            "reason": row.get::<_, Option<String>>(7)?,
+            "lane": row.get::<_, i64>(8)?,
+            "seq": row.get::<_, i64>(9)?,
+        }))
+    };
+    query.query_map([limit(max), limit(skip)], entry)?.collect()
+}

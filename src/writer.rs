@@ -1,0 +1,240 @@
+//! The writer: drains each lane's outbox into the store.
+//!
+//! One task a lane. It reads from the cursor that the store keeps, hands over a batch, and the store
+//! moves the cursor in the same transaction; then again, until nothing is left, and then it waits for
+//! the outbox to ring. A store that fails is tried again with growing, jittered pauses; nothing is
+//! skipped and nothing is acknowledged, so whatever is killed in between, the next start goes on
+//! where the books stand.
+
+mod progress;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::Gauge;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+pub use progress::Progress;
+
+use crate::clock::Clock;
+use crate::engine::Position;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::outbox::{Outbox, Record};
+use crate::sale::LaneId;
+use crate::store::{Digestible, Store, StoreError};
+
+/// What the writer works with.
+#[derive(Clone)]
+pub struct Writer {
+    /// Where it reads.
+    pub outbox: Arc<dyn Outbox>,
+    /// Where it writes.
+    pub store: Arc<dyn Store>,
+    /// For the age of what waits.
+    pub clock: Arc<dyn Clock>,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where it tells how far it is.
+    pub progress: Progress,
+}
+
+/// Why a step of the writer did not succeed.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Outbox(#[from] crate::outbox::OutboxError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the outbox has a gap: expected event {expected}, found {found}")]
+    Gap { expected: u64, found: u64 },
+}
+
+impl Writer {
+    /// Starts a task for every lane. Each ends when `stop` has become true and its lane is drained,
+    /// or the time for that is up; it is not lost then, but digested after the next start.
+    pub fn spawn(self, stop: &watch::Receiver<bool>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        for lane in (0..self.outbox.lanes()).map(LaneId) {
+            let labels = [("lane", lane.to_string())];
+            let lag_seconds = self.metrics.gauge("floodgate_writer_lag_seconds", &labels);
+            let up = self.metrics.gauge("floodgate_backend_up", &[("backend", "store".to_owned())]);
+            let writer = LaneWriter { shared: self.clone(), lane, lag_seconds, up };
+            tasks.spawn(writer.run(stop.clone()));
+        }
+        tasks
+    }
+}
+
+/// The writer of one lane.
+struct LaneWriter {
+    shared: Writer,
+    lane: LaneId,
+    lag_seconds: Gauge,
+    up: Gauge,
+}
+
+impl LaneWriter {
+    async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut head = self.shared.outbox.head(self.lane);
+        let mut cursor = None;
+        let mut failures = 0;
+        while !*stop.borrow() {
+            let known = *head.borrow_and_update();
+            match self.step(&mut cursor, known).await {
+                Ok(true) => failures = 0,
+                Ok(false) => {
+                    failures = 0;
+                    let idle = Duration::from_millis(limits::WRITER_IDLE_MS);
+                    tokio::select! {
+                        // Cancel-safe both: a change that is missed here is seen by the next look.
+                        _ = timeout(idle, head.changed()) => {}
+                        _ = stop.changed() => {}
+                    }
+                }
+                Err(error) => {
+                    cursor = None;
+                    self.failed(&error, &mut failures, &mut stop).await;
+                }
+            }
+        }
+        self.drain(cursor, &head).await;
+    }
+
+    /// The last look: nothing is added any more, so drain what is there.
+    async fn drain(&self, mut cursor: Option<Position>, head: &watch::Receiver<Position>) {
+        let drained = async {
+            loop {
+                let known = *head.borrow();
+                match self.step(&mut cursor, known).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => {
+                        warn!(lane = %self.lane, %error, "stopping with entries in the outbox");
+                        return;
+                    }
+                }
+            }
+        };
+        let limit = Duration::from_millis(limits::WRITER_DRAIN_MS);
+        if timeout(limit, drained).await.is_err() {
+            warn!(lane = %self.lane, "stopping with entries in the outbox; the next start goes on");
+        }
+    }
+
+    /// Digests one batch. `false`: there was none.
+    async fn step(
+        &self,
+        cursor: &mut Option<Position>,
+        head: Position,
+    ) -> Result<bool, StepError> {
+        let from = match *cursor {
+            Some(known) => known,
+            None => self.shared.store.cursor(self.lane).await?,
+        };
+        *cursor = Some(from);
+        self.shared.progress.moved(self.lane, from);
+        self.up.set(1.0);
+        if head.seq <= from.seq {
+            self.lags(Duration::ZERO);
+            return Ok(false);
+        }
+        let (records_max, events_max) = (limits::WRITER_RECORDS_MAX, limits::WRITER_EVENTS_MAX);
+        let records =
+            self.shared.outbox.read(self.lane, from.seq, records_max, events_max).await?;
+        let Some(oldest) = records.first() else { return Ok(false) };
+        self.lags(self.shared.clock.now().since(oldest.at));
+        check_numbering(from, &records)?;
+        let events: u64 = records.iter().map(|record| u64::from(record.events)).sum();
+        let batch = records.into_iter().map(Digestible::from).collect();
+        let digested = self.shared.store.digest(self.lane, from, batch).await?;
+        *cursor = Some(digested.cursor);
+        self.shared.metrics.writer_batch_size.record(events as f64);
+        self.shared.metrics.orders_persisted.increment(digested.orders);
+        if digested.dead_letters > 0 {
+            self.shared.metrics.dead_letters.increment(digested.dead_letters);
+            error!(lane = %self.lane, count = digested.dead_letters, "put into the dead letters");
+        }
+        self.shared.progress.moved(self.lane, digested.cursor);
+        Ok(true)
+    }
+
+    fn lags(&self, lag: Duration) {
+        self.lag_seconds.set(lag.as_secs_f64());
+        self.shared.progress.lags(self.lane, lag);
+    }
+
+    async fn failed(
+        &self,
+        error: &StepError,
+        failures: &mut u32,
+        stop: &mut watch::Receiver<bool>,
+    ) {
+        let pause = pause(*failures);
+        *failures = failures.saturating_add(1);
+        self.up.set(0.0);
+        // Every power of two: a store that is down for an hour fills no disk with its log.
+        if failures.is_power_of_two() {
+            warn!(lane = %self.lane, %error, failures, "the writer tries again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+/// Records follow the cursor and each other without a gap; otherwise something was lost, and skipping
+/// it would hide that.
+fn check_numbering(cursor: Position, records: &[Record]) -> Result<(), StepError> {
+    let mut expected = cursor.seq.saturating_add(1);
+    for record in records {
+        let found = record.first_seq();
+        if found != expected {
+            return Err(StepError::Gap { expected, found });
+        }
+        expected = record.last.seq.saturating_add(1);
+    }
+    Ok(())
+}
+
+/// Doubling from the first to the longest pause, each shortened by up to a half at random, so that
+/// gateways do not come back in step.
+fn pause(failures: u32) -> Duration {
+    let (first, longest) = limits::WRITER_BACKOFF_MS;
+    let full = first.saturating_mul(1_u64.checked_shl(failures).unwrap_or(u64::MAX)).min(longest);
+    Duration::from_millis(fastrand::u64(full / 2..=full))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Millis;
+
+    /// A missing or doubled record is an error, whichever way the numbers are off.
+    #[test]
+    fn gaps_are_seen() {
+        let record = |seq, events| Record {
+            events,
+            ..Record::of(Position { epoch: 1, seq }, Millis(0), &[])
+        };
+        let cursor = Position { epoch: 1, seq: 10 };
+        assert!(check_numbering(cursor, &[record(12, 2), record(13, 1)]).is_ok());
+        for bad in [vec![record(13, 2)], vec![record(11, 2)], vec![record(12, 2), record(15, 2)]] {
+            assert!(matches!(check_numbering(cursor, &bad), Err(StepError::Gap { .. })));
+        }
+    }
+
+    /// Pauses grow and stay within their bounds, however long the store is down.
+    #[test]
+    fn pauses_are_bounded() {
+        let (first, longest) = limits::WRITER_BACKOFF_MS;
+        for failures in [0, 1, 5, 31, 32, 63, 64, u32::MAX] {
+            let pause = pause(failures).as_millis() as u64;
+            assert!((first / 2..=longest).contains(&pause), "{failures}: {pause}");
+        }
+    }
+}
