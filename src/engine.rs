@@ -13,6 +13,8 @@
 mod command;
 mod decide;
 mod event;
+#[cfg(test)]
+mod proof;
 mod state;
 
 pub use command::{Authority, Command, OrderedLine, Reserve};

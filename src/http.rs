@@ -15,4 +15,4 @@ mod request;
 mod server;
 
 pub use caller::{Auth, Identity};
-pub use server::{Listener, Service, Tuning, serve};
+pub use server::{Service, Tuning, bind, serve};

@@ -26,3 +26,8 @@ pub mod writer;
 pub mod admission;
 pub mod gate;
 pub mod http;
+pub mod app;
+pub mod config;
+pub mod logs;
+pub mod audit;
+pub mod cli;

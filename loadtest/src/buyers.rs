@@ -16,6 +16,8 @@ mod plan;
 mod report;
 mod resolve;
 mod stock;
+#[cfg(test)]
+mod tests;
 mod visit;
 mod wave;
 mod waves;
@@ -79,7 +81,7 @@ pub async fn run(plan: &CrowdPlan, control: Control) -> Result<CrowdReport, Crow
 }
 
 /// Asks again, with the same key, for everything in `history` whose outcome is unknown, and
-/// appends the answers.
+/// appends the answers. Of the plan it needs the server, the sale, the identity and the patience.
 ///
 /// # Errors
 ///
@@ -91,6 +93,11 @@ pub async fn resolve(
 ) -> Result<Resolution, CrowdError> {
     plan.check()?;
     let questions = resolve::questions(history);
+    // Who asks again is patient: the server may not be quite back.
+    let plan = &CrowdPlan {
+        stop_on_disconnect: false,
+        ..plan.clone()
+    };
     let crowd = Arc::new(Crowd::new(plan, control, std::mem::take(history))?);
     let connections = plan.connections.min(questions.len()).min(RESOLVERS_MAX);
     let asked = resolve::ask_all(&crowd, questions, connections).await;

@@ -38,7 +38,10 @@ impl History {
     /// A history of hand-made entries.
     #[must_use]
     pub fn from_entries(entries: Vec<Entry>) -> Self {
-        Self { entries, origin: None }
+        Self {
+            entries,
+            origin: None,
+        }
     }
 
     /// All entries.
@@ -81,7 +84,9 @@ impl History {
         }
         let shift = match self.origin.zip(other.origin) {
             Some((mine, theirs)) => signed_micros(mine, theirs),
-            None => i64::try_from(self.end_us()).unwrap_or(i64::MAX).saturating_add(1),
+            None => i64::try_from(self.end_us())
+                .unwrap_or(i64::MAX)
+                .saturating_add(1),
         };
         for mut entry in other.entries {
             entry.seq = self.entries.len() as u64;
@@ -95,7 +100,11 @@ impl History {
 
     /// When the last request ended, on the history's own clock.
     fn end_us(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.end_us).max().unwrap_or(0)
+        self.entries
+            .iter()
+            .map(|entry| entry.end_us)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Reads a file of JSON lines, as a [`Recorder`] writes it. An entry that was invoked and never
@@ -134,4 +143,56 @@ fn signed_micros(from: Instant, to: Instant) -> i64 {
     let ahead = i64::try_from(micros(from, to)).unwrap_or(i64::MAX);
     let behind = i64::try_from(micros(to, from)).unwrap_or(i64::MAX);
     ahead.saturating_sub(behind)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Entry, History, Op, Seen};
+
+    fn history(origin: Option<Instant>, start_us: u64, end_us: u64) -> History {
+        let entry = Entry {
+            seq: 0,
+            op: Op::Look,
+            user: "u".into(),
+            key: None,
+            payment_ref: None,
+            lines: [].into(),
+            start_us,
+            end_us,
+            seen: Seen::Ok,
+            replayed: false,
+            reservation: None,
+            receipt: None,
+        };
+        History {
+            entries: vec![entry],
+            origin,
+        }
+    }
+
+    fn times(history: &History) -> Vec<(u64, u64, u64)> {
+        history
+            .entries()
+            .iter()
+            .map(|entry| (entry.seq, entry.start_us, entry.end_us))
+            .collect()
+    }
+
+    /// Proves that appended times are moved to one clock where both are known, and behind the end
+    /// where they are not; and that what never ended stays so.
+    #[test]
+    fn appends_on_one_clock() {
+        let begin = Instant::now();
+        let later = begin + Duration::from_micros(500);
+        let mut all = History::new();
+        all.append(history(Some(begin), 10, 20));
+        all.append(history(Some(later), 10, 20));
+        all.append(history(None, 10, 0));
+        assert_eq!(times(&all), [(0, 10, 20), (1, 510, 520), (2, 531, 0)]);
+        let mut turned = history(Some(later), 600, 700);
+        turned.append(history(Some(begin), 550, 1_300));
+        assert_eq!(times(&turned), [(0, 600, 700), (1, 50, 800)]);
+    }
 }

@@ -33,6 +33,12 @@ impl<F: Fn(u64, &mut Vec<u8>) + Send + Sync + 'static> Render for F {
     }
 }
 
+impl Render for Box<dyn Render> {
+    fn render(&self, n: u64, out: &mut Vec<u8>) {
+        self.as_ref().render(n, out);
+    }
+}
+
 /// When a closed loop ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
@@ -90,5 +96,9 @@ pub async fn open(
 }
 
 fn check(connections: usize) -> Result<(), RigError> {
-    if connections == 0 { Err(RigError::Nothing("connections")) } else { Ok(()) }
+    if connections == 0 {
+        Err(RigError::Nothing("connections"))
+    } else {
+        Ok(())
+    }
 }

@@ -23,9 +23,6 @@ use tracing::{debug, warn};
 
 use crate::limits;
 
-/// A listener that is bound but does not accept yet.
-pub type Listener = TcpListener;
-
 /// What answers requests.
 pub trait Service: Send + Sync + 'static {
     /// Answers one request. Must not fail: every end of a request is an answer.
@@ -45,24 +42,24 @@ pub struct Tuning {
     pub drain: Duration,
 }
 
-/// Binds a listener with a backlog for a crowd. Needs a runtime.
+/// Binds a listener with a backlog for a crowd. It does not block, as tokio wants it.
 ///
 /// # Errors
 /// In the system's words.
-pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // A restarted gateway takes its port back although connections of the old one linger.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(limits::LISTEN_BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// Accepts and serves until `stop` becomes true; then accepts no more, lets every connection finish
 /// the request it is at, and returns. Connections that take longer than `tuning.drain` are cut.
 pub async fn serve<S: Service>(
-    listener: Listener,
+    listener: TcpListener,
     service: Arc<S>,
     tuning: Tuning,
     mut stop: watch::Receiver<bool>,

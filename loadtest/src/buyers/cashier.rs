@@ -10,7 +10,7 @@ use super::answer::Next;
 use super::crowd::{Crowd, Held};
 use super::insist::insist_on_payment;
 use crate::history::Seen;
-use crate::limits::{CASHIERS, CASHIER_QUEUE};
+use crate::limits::{CASHIER_QUEUE, CASHIERS};
 use crate::ops::{OpsAccess, OpsClient};
 
 /// A winner who pays; `repeats` says that the payment's message comes twice.
@@ -32,10 +32,18 @@ impl Cashiers {
         let mut tasks = JoinSet::new();
         let desks = (0..CASHIERS).map(|number| {
             let (desk, queue) = mpsc::channel(CASHIER_QUEUE);
-            tasks.spawn(serve(crowd.clone(), OpsClient::new(ops), queue, number as u64));
+            tasks.spawn(serve(
+                crowd.clone(),
+                OpsClient::new(ops),
+                queue,
+                number as u64,
+            ));
             desk
         });
-        Self { desks: desks.collect(), tasks }
+        Self {
+            desks: desks.collect(),
+            tasks,
+        }
     }
 
     /// The desk for a worker.
@@ -46,7 +54,10 @@ impl Cashiers {
     /// Lets everybody pay who still stands.
     pub(super) async fn settle(&self, standing: Vec<Held>) {
         for (number, held) in standing.into_iter().enumerate() {
-            let payment = Payment { held, repeats: false };
+            let payment = Payment {
+                held,
+                repeats: false,
+            };
             drop(self.desks[number % self.desks.len()].send(payment).await);
         }
     }
@@ -81,7 +92,10 @@ async fn pay(crowd: &Crowd, ops: &mut OpsClient, payment: &Payment, rng: &mut Rn
     let reference: Arc<str> = format!("pay-{}", held.reservation).into();
     let answer = insist_on_payment(crowd, ops, held, &reference, false, rng).await;
     if answer.next() == Next::Refused && answer.seen != Seen::No("reservation-expired".into()) {
-        let what = format!("payment for {} refused: {:?}", held.reservation, answer.seen);
+        let what = format!(
+            "payment for {} refused: {:?}",
+            held.reservation, answer.seen
+        );
         crowd.anomalies.report(what);
     }
     if answer.next() != Next::Granted || !payment.repeats {
@@ -89,12 +103,17 @@ async fn pay(crowd: &Crowd, ops: &mut OpsClient, payment: &Payment, rng: &mut Rn
     }
     let again = insist_on_payment(crowd, ops, held, &reference, true, rng).await;
     if again.next() == Next::Refused {
-        let what = format!("payment for {} repeated: {:?}", held.reservation, again.seen);
+        let what = format!(
+            "payment for {} repeated: {:?}",
+            held.reservation, again.seen
+        );
         crowd.anomalies.report(what);
     }
     let second: Arc<str> = format!("pay-again-{}", held.reservation).into();
     let other = insist_on_payment(crowd, ops, held, &second, false, rng).await;
     if other.next() == Next::Granted {
-        crowd.anomalies.report(format!("{} was paid twice", held.reservation));
+        crowd
+            .anomalies
+            .report(format!("{} was paid twice", held.reservation));
     }
 }

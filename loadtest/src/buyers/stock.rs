@@ -43,13 +43,21 @@ struct PublicItem {
 
 impl Stock {
     pub(super) fn new(crowd: &Crowd) -> Self {
-        Self { client: crowd.client(), ops: crowd.plan.ops.as_ref().map(OpsClient::new) }
+        Self {
+            client: crowd.client(),
+            ops: crowd.plan.ops.as_ref().map(OpsClient::new),
+        }
     }
 
     /// What is left, if anything. A unit that was just returned may stay unseen for a while, so
     /// "nothing" is believed at once only if the counters know of all `taken` units of the crowd,
     /// or if nothing `came_back`.
-    pub(super) async fn left(&mut self, crowd: &Crowd, taken: u64, came_back: bool) -> Option<Left> {
+    pub(super) async fn left(
+        &mut self,
+        crowd: &Crowd,
+        taken: u64,
+        came_back: bool,
+    ) -> Option<Left> {
         let began = Instant::now();
         loop {
             let left = self.look(crowd).await;
@@ -76,9 +84,15 @@ impl Stock {
 
     async fn count(ops: &mut OpsClient, crowd: &Crowd) -> Option<Left> {
         let view = ops.sale(&crowd.plan.sale).await.ok()?;
-        let mut left = Left { units: Some(0), taken: Some(0), ..Left::default() };
+        let mut left = Left {
+            units: Some(0),
+            taken: Some(0),
+            ..Left::default()
+        };
         for item in &view.items {
-            let Some(number) = number(crowd, &item.id) else { continue };
+            let Some(number) = number(crowd, &item.id) else {
+                continue;
+            };
             let available = u64::try_from(item.available).unwrap_or(0);
             let taken = u64::try_from(item.held.saturating_add(item.confirmed)).unwrap_or(0);
             if available > 0 {
@@ -92,12 +106,19 @@ impl Stock {
 
     async fn read(client: &mut Client, crowd: &Crowd) -> Option<Left> {
         let path = format!("/v1/sales/{}", crowd.plan.sale);
-        let reply = client.request(Method::GET, &path, &[], Bytes::new()).await.ok()?;
+        let reply = client
+            .request(Method::GET, &path, &[], Bytes::new())
+            .await
+            .ok()?;
         let sale: PublicSale = serde_json::from_slice(&reply.body).ok()?;
         let for_sale = |item: &PublicItem| matches!(&*item.availability, "available" | "low");
         let numbers = sale.items.iter().filter(|item| for_sale(item));
         let items = numbers.filter_map(|item| number(crowd, &item.id)).collect();
-        Some(Left { items, units: None, taken: None })
+        Some(Left {
+            items,
+            units: None,
+            taken: None,
+        })
     }
 }
 

@@ -28,7 +28,10 @@ pub(super) async fn send(
     let workers: Vec<Worker> = (0..plan.connections).map(worker).collect();
 
     let all_items = (0..plan.items.len()).collect();
-    let mut tally = Tally { workers, refused: Vec::new() };
+    let mut tally = Tally {
+        workers,
+        refused: Vec::new(),
+    };
     tally.send(Wave::new(0, buyers, all_items)).await?;
 
     let mut stock = Stock::new(crowd);
@@ -37,7 +40,9 @@ pub(super) async fn send(
     while number < plan.patience.waves_max && idle < IDLE_WAVES_MAX && !crowd.stop.is_set() {
         let came_back = tally.cancelled() > cancelled || idle > 0;
         cancelled = tally.cancelled();
-        let Some(left) = stock.left(crowd, tally.units(), came_back).await else { break };
+        let Some(left) = stock.left(crowd, tally.units(), came_back).await else {
+            break;
+        };
         let chosen = tally.choose(wave_size(crowd, &left), &mut rng);
         if chosen.is_empty() {
             break;
@@ -52,7 +57,14 @@ pub(super) async fn send(
             backoff::sleep(&crowd.stop, LOOK_EVERY.mul_f64(1.0 + rng.f64() * 2.0)).await;
         }
     }
-    Ok((number, tally.workers.into_iter().flat_map(|worker| worker.standing).collect()))
+    Ok((
+        number,
+        tally
+            .workers
+            .into_iter()
+            .flat_map(|worker| worker.standing)
+            .collect(),
+    ))
 }
 
 /// Enough to take what is left and a few more, so that there is still a crowd.

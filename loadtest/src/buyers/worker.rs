@@ -1,8 +1,8 @@
 //! A worker: one connection over which buyers come one after the other. Who has to wait steps
 //! aside, and lets the next one ahead.
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -53,7 +53,10 @@ pub(super) struct Errand {
 pub(super) enum Visited {
     Home,
     /// Comes again; `unknown` as in [`Errand`].
-    Later { retry_after: Option<u64>, unknown: bool },
+    Later {
+        retry_after: Option<u64>,
+        unknown: bool,
+    },
 }
 
 impl Worker {
@@ -77,7 +80,9 @@ impl Worker {
     pub(super) async fn serve(mut self, wave: Arc<Wave>) -> Self {
         while !self.crowd.stop.is_set() {
             let Some(errand) = self.next(&wave) else {
-                let Some(Reverse(earliest)) = self.waiting.peek() else { break };
+                let Some(Reverse(earliest)) = self.waiting.peek() else {
+                    break;
+                };
                 let wait = earliest.due.saturating_duration_since(Instant::now());
                 backoff::sleep(&self.crowd.stop, wait).await;
                 continue;
@@ -85,11 +90,19 @@ impl Worker {
             let (n, tries) = (errand.n, errand.tries + 1);
             match self.visit(&wave, &errand).await {
                 Visited::Home => self.crowd.report_home(&wave),
-                Visited::Later { retry_after, unknown } => {
+                Visited::Later {
+                    retry_after,
+                    unknown,
+                } => {
                     let patience = &self.crowd.plan.patience;
                     let wait = backoff::wait(patience, errand.tries, retry_after, &mut self.rng);
                     let due = Instant::now() + wait;
-                    self.waiting.push(Reverse(Errand { due, n, tries, unknown }));
+                    self.waiting.push(Reverse(Errand {
+                        due,
+                        n,
+                        tries,
+                        unknown,
+                    }));
                 }
             }
         }
@@ -100,10 +113,19 @@ impl Worker {
     /// Who is due comes before who is new.
     fn next(&mut self, wave: &Wave) -> Option<Errand> {
         let now = Instant::now();
-        if self.waiting.peek().is_some_and(|Reverse(earliest)| earliest.due <= now) {
+        if self
+            .waiting
+            .peek()
+            .is_some_and(|Reverse(earliest)| earliest.due <= now)
+        {
             return self.waiting.pop().map(|Reverse(errand)| errand);
         }
         let n = wave.next()?;
-        Some(Errand { due: now, n, tries: 0, unknown: false })
+        Some(Errand {
+            due: now,
+            n,
+            tries: 0,
+            unknown: false,
+        })
     }
 }

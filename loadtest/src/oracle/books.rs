@@ -168,14 +168,12 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 fn definition(db: &Transaction<'_>, sale: &str) -> rusqlite::Result<Value> {
     let sql = "SELECT definition FROM sales WHERE sale_id = ?1";
     let text: Option<String> = db.query_row(sql, [sale], |row| row.get(0)).optional()?;
-    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+    Ok(text
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default())
 }
 
-fn items(
-    db: &Transaction<'_>,
-    sale: &str,
-    definition: &Value,
-) -> rusqlite::Result<Vec<StoreItem>> {
+fn items(db: &Transaction<'_>, sale: &str, definition: &Value) -> rusqlite::Result<Vec<StoreItem>> {
     let limit = |item: &str| {
         let all = definition["items"].as_array()?;
         all.iter().find(|defined| defined["id"] == item)?["per_user_limit"].as_u64()
@@ -186,7 +184,12 @@ fn items(
     let rows = rows.query_map([sale], |row| {
         let item_id: String = row.get(0)?;
         let per_user_limit = limit(&item_id);
-        Ok(StoreItem { item_id, stock: row.get(1)?, allocated: row.get(2)?, per_user_limit })
+        Ok(StoreItem {
+            item_id,
+            stock: row.get(1)?,
+            allocated: row.get(2)?,
+            per_user_limit,
+        })
     })?;
     rows.collect()
 }

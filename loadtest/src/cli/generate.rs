@@ -1,0 +1,157 @@
+//! `closed` and `open`: the load generators.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use floodgate_loadtest::limits::CONNECTIONS_DEFAULT;
+use floodgate_loadtest::rig::{self, GetRequest, Render, ReserveRequest, Stats, Until};
+
+use super::{Failure, address, block_on, print_json};
+
+#[derive(Debug, Args)]
+struct LoadOptions {
+    /// The public listener
+    #[arg(long, value_name = "ADDR", value_parser = address, default_value = "127.0.0.1:8080")]
+    target: SocketAddr,
+    /// Connections
+    #[arg(long, default_value_t = CONNECTIONS_DEFAULT)]
+    connections: usize,
+    /// For how long
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Reserve in this sale
+    #[arg(long, default_value = "bench")]
+    sale: String,
+    /// One unit of this item
+    #[arg(long, default_value = "sku-1")]
+    item: String,
+    /// Each request is of another user, called by this prefix and a number
+    #[arg(long, default_value = "u")]
+    prefix: String,
+    /// Send an `Idempotency-Key` as well
+    #[arg(long)]
+    key: bool,
+    /// Send GETs of this path instead
+    #[arg(long, value_name = "PATH")]
+    get: Option<String>,
+    /// Threads of the generator
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Print JSON, with oha's key names
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ClosedOptions {
+    #[command(flatten)]
+    load: LoadOptions,
+    /// End after this many requests
+    #[arg(long)]
+    count: Option<u64>,
+    /// Number of the first user
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct OpenOptions {
+    #[command(flatten)]
+    load: LoadOptions,
+    /// Requests per second
+    #[arg(long)]
+    rate: f64,
+}
+
+pub fn closed(options: &ClosedOptions) -> Result<(), Failure> {
+    let load = &options.load;
+    let time = seconds(load.seconds)?;
+    let until = options
+        .count
+        .map_or(Until::Elapsed(time), |count| Until::Count(count, time));
+    let run = rig::closed(
+        load.target,
+        load.connections,
+        until,
+        options.first,
+        requests(load),
+    );
+    print(
+        load,
+        &block_on(load.threads, async { run.await.map_err(Failure::failed) })?,
+    )
+}
+
+pub fn open(options: &OpenOptions) -> Result<(), Failure> {
+    let load = &options.load;
+    let time = seconds(load.seconds)?;
+    let run = rig::open(
+        load.target,
+        load.connections,
+        options.rate,
+        time,
+        requests(load),
+    );
+    print(
+        load,
+        &block_on(load.threads, async { run.await.map_err(Failure::failed) })?,
+    )
+}
+
+pub(crate) fn seconds(seconds: f64) -> Result<Duration, Failure> {
+    Duration::try_from_secs_f64(seconds).map_err(Failure::failed)
+}
+
+fn requests(load: &LoadOptions) -> Box<dyn Render> {
+    let host = load.target.to_string();
+    match &load.get {
+        Some(path) => Box::new(GetRequest::new(&host, path)),
+        None => Box::new(ReserveRequest::new(
+            &host,
+            &load.sale,
+            &load.item,
+            &load.prefix,
+            load.key,
+        )),
+    }
+}
+
+fn print(load: &LoadOptions, stats: &Stats) -> Result<(), Failure> {
+    if load.json {
+        print_json(stats)?;
+    } else {
+        print_table(stats);
+    }
+    if stats.status_code_distribution.is_empty() {
+        return Err(Failure::Unavailable(format!(
+            "{} gave no answer",
+            load.target
+        )));
+    }
+    Ok(())
+}
+
+fn print_table(stats: &Stats) {
+    let (summary, latency) = (&stats.summary, &stats.latency_percentiles);
+    let ms = |seconds: f64| seconds * 1e3;
+    println!(
+        "{:>12.0} answers per second over {:.2} s",
+        summary.requests_per_sec, summary.total
+    );
+    for (name, value) in [
+        ("p50", latency.p50),
+        ("p90", latency.p90),
+        ("p99", latency.p99),
+        ("p99.9", latency.p999),
+        ("max", summary.slowest),
+    ] {
+        println!("{:>12.3} ms {name}", ms(value));
+    }
+    for (status, count) in &stats.status_code_distribution {
+        println!("{count:>12} answers {status}");
+    }
+    for (cause, count) in &stats.error_distribution {
+        println!("{count:>12} without answer: {cause}");
+    }
+}

@@ -1,0 +1,182 @@
+//! Laying the books beside the fold, where the books' cursor stands.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde_json::Value;
+
+use super::findings::{Findings, Promise};
+use super::fold::{Fold, ItemFold, ReservationFold};
+use super::rule;
+use crate::orders::lines_json;
+use crate::sale::{LaneId, PaymentRef, ReservationId, SaleId};
+
+/// How far the books have digested a lane.
+pub(super) fn cursor(books: &Connection, lane: LaneId) -> rusqlite::Result<u64> {
+    let mut query = books.prepare("SELECT cursor FROM lanes WHERE lane = ?1")?;
+    let cursor: Option<i64> = query.query_row([lane.0], |row| row.get(0)).optional()?;
+    Ok(cursor.and_then(|cursor| u64::try_from(cursor).ok()).unwrap_or(0))
+}
+
+/// An order, as the table has it.
+struct OrderRow {
+    user: String,
+    id: String,
+    sale: String,
+    status: String,
+    version: i64,
+    lines: String,
+    total: i64,
+    created_at: i64,
+    expires_at: i64,
+    payment: Option<String>,
+}
+
+/// Compares everything that the books hold; says how many orders each sale has.
+pub(super) fn compare(
+    books: &Connection,
+    folds: &[Fold],
+    findings: &mut Findings,
+) -> rusqlite::Result<BTreeMap<String, u64>> {
+    let orders = compare_orders(books, folds, findings)?;
+    compare_items(books, folds, findings)?;
+    compare_carts(books, folds, findings)?;
+    let dead: i64 = books.query_row("SELECT count(*) FROM dead_letters", [], |row| row.get(0))?;
+    findings.look_at_all(Promise::DeadLetters, rule(dead == 0, || format!("{dead} dead letters")));
+    Ok(orders)
+}
+
+fn compare_orders(
+    books: &Connection,
+    folds: &[Fold],
+    findings: &mut Findings,
+) -> rusqlite::Result<BTreeMap<String, u64>> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut seen: HashSet<ReservationId> = HashSet::new();
+    let mut query = books.prepare(
+        "SELECT user_id, order_id, sale_id, status, version, lines, total, created_at, expires_at,
+                payment_ref FROM orders",
+    )?;
+    let read = |row: &Row<'_>| {
+        Ok(OrderRow {
+            user: row.get(0)?,
+            id: row.get(1)?,
+            sale: row.get(2)?,
+            status: row.get(3)?,
+            version: row.get(4)?,
+            lines: row.get(5)?,
+            total: row.get(6)?,
+            created_at: row.get(7)?,
+            expires_at: row.get(8)?,
+            payment: row.get(9)?,
+        })
+    };
+    for row in query.query_map([], read)? {
+        let row = row?;
+        if !findings.concerns(&row.sale) {
+            continue;
+        }
+        *counts.entry(row.sale.clone()).or_default() += 1;
+        let id = ReservationId::parse(&row.id);
+        let known = id.and_then(|id| folds.iter().find_map(|fold| fold.reservations.get(&id)));
+        let case = match (id, known) {
+            (Some(id), _) if !seen.insert(id) => Err(format!("order {id} is there twice")),
+            (_, Some(known)) => same(&row, known),
+            (_, None) => Err(format!("order {} has no reservation", row.id)),
+        };
+        findings.look_at_all(Promise::Orders, case);
+    }
+    for known in folds.iter().flat_map(|fold| fold.reservations.values()) {
+        let id = known.held.id;
+        let there = rule(seen.contains(&id), || format!("reservation {id} has no order"));
+        findings.look(&known.held.sale, Promise::Orders, there);
+    }
+    Ok(counts)
+}
+
+fn same(row: &OrderRow, known: &ReservationFold) -> Result<(), String> {
+    let ReservationFold { held, status, version, payment, .. } = known;
+    let lines: Option<Value> = serde_json::from_str(&row.lines).ok();
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let differences = [
+        ("user", row.user != held.user.as_str()),
+        ("sale", row.sale != held.sale.as_str()),
+        ("status", row.status != *status),
+        ("version", row.version != i64::from(*version)),
+        ("lines", lines != Some(lines_json(&held.lines, &held.currency))),
+        ("total", row.total != number(held.total())),
+        ("created_at", row.created_at != number(held.held_at.0)),
+        ("expires_at", row.expires_at != number(held.expires_at.0)),
+        ("payment", row.payment.as_deref() != payment.as_ref().map(PaymentRef::as_str)),
+    ];
+    let differ: Vec<&str> =
+        differences.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
+    rule(differ.is_empty(), || format!("order {} differs in {}", row.id, differ.join(", ")))
+}
+
+fn compare_items(
+    books: &Connection,
+    folds: &[Fold],
+    findings: &mut Findings,
+) -> rusqlite::Result<()> {
+    let mut query = books.prepare("SELECT sale_id, item_id, stock, allocated FROM items")?;
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+    let mut there: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
+    for row in query.query_map([], read)? {
+        let (sale, item, stock, allocated) = row?;
+        there.insert((sale, item), (stock, allocated));
+    }
+    for (sale_id, sale) in folds.iter().flat_map(|fold| &fold.sales) {
+        for (item, fold) in &sale.items {
+            let ItemFold { stock, held, confirmed } = fold;
+            let expected = (*stock, held + confirmed);
+            let found = there.get(&(sale_id.to_string(), item.clone())).copied();
+            let agree = rule(found == Some(expected), || {
+                format!("{sale_id}/{item}: stock and allocated {found:?}, not {expected:?}")
+            });
+            findings.look(sale_id, Promise::Books, agree);
+            let sold = rule(found.is_some_and(|(stock, allocated)| allocated <= stock), || {
+                format!("{sale_id}/{item} is oversold in the books")
+            });
+            findings.look(sale_id, Promise::Books, sold);
+        }
+    }
+    Ok(())
+}
+
+fn compare_carts(
+    books: &Connection,
+    folds: &[Fold],
+    findings: &mut Findings,
+) -> rusqlite::Result<()> {
+    let mut query = books.prepare(
+        "SELECT user_id, item_id, reservation_id, quantity FROM cart_lines
+         WHERE reservation_id <> ''",
+    )?;
+    let read = |row: &Row<'_>| Ok(((row.get(2)?, row.get(1)?), (row.get(0)?, row.get(3)?)));
+    // By reservation and item: whose, and how many.
+    let mut there: HashMap<(String, String), (String, i64)> = HashMap::new();
+    for row in query.query_map([], read)? {
+        let (key, value) = row?;
+        there.insert(key, value);
+    }
+    for known in folds.iter().flat_map(|fold| fold.reservations.values()) {
+        let sale: &SaleId = &known.held.sale;
+        for line in &known.held.lines {
+            let key = (known.held.id.to_string(), line.item.to_string());
+            let found = there.remove(&key);
+            let expected = known
+                .stands()
+                .then(|| (known.held.user.to_string(), i64::from(line.quantity)));
+            let right = rule(found == expected, || {
+                format!("cart line {} of {}: {found:?}, not {expected:?}", key.1, key.0)
+            });
+            findings.look(sale, Promise::Carts, right);
+        }
+    }
+    for ((id, item), (user, _)) in there {
+        let nobody = format!("cart of {user}: line {item} of {id}, which is no reservation");
+        findings.look_at_all(Promise::Carts, Err(nobody));
+    }
+    Ok(())
+}

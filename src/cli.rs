@@ -1,0 +1,53 @@
+//! The command line. Data on standard output, everything else on standard error.
+
+mod arguments;
+mod audit;
+mod client;
+mod config;
+mod demo;
+mod doctor;
+mod exit;
+mod healthcheck;
+mod sale;
+mod serve;
+mod table;
+
+use clap::{CommandFactory, Parser};
+
+pub use arguments::{Arguments, Command};
+pub use exit::{Exit, Failure};
+
+/// Runs the command that the process was started with.
+pub fn run() -> Exit {
+    // clap prints usage errors itself, and ends with 2.
+    let arguments = Arguments::parse();
+    let json = arguments.json;
+    let ended = match arguments.command {
+        Command::Serve { config } => serve::run(&config),
+        Command::Demo(options) => demo::run(&options, json),
+        Command::Sale { ops, command } => sale::run(&ops, command, json),
+        Command::Audit { config, sale } => audit::run(&config, sale.as_deref(), json),
+        Command::Doctor { config } => doctor::run(&config, json),
+        Command::Config { command } => config::run(&command, json),
+        Command::Healthcheck { ops } => healthcheck::run(&ops, json),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "floodgate", &mut std::io::stdout());
+            Ok(Exit::Ok)
+        }
+    };
+    ended.unwrap_or_else(|failure| {
+        for line in failure.message.lines() {
+            eprintln!("floodgate: {line}");
+        }
+        failure.exit
+    })
+}
+
+/// A runtime for commands that only ask something.
+fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failure, error.to_string()))
+}

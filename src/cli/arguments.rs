@@ -1,0 +1,283 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Flags;
+
+/// A flash-sale gateway: never oversold, nothing promised is lost, the last unit sells.
+#[derive(Debug, Parser)]
+#[command(name = "floodgate", version, propagate_version = true, after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Print data as JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  floodgate demo                             a whole sale on this machine, then its books
+  floodgate serve --data-dir ./data          the gateway
+  floodgate sale create sale.json            make a sale known
+  floodgate sale open black-friday           start selling
+  floodgate audit --data-dir ./data          prove the books; exit code 0 or 3";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway.
+    #[command(after_help = "Examples:
+  floodgate serve
+  floodgate serve --listen 0.0.0.0:8080 --data-dir /var/lib/floodgate
+  floodgate serve --auth insecure            for load tests, on loopback only")]
+    Serve {
+        /// Where the configuration comes from.
+        #[command(flatten)]
+        config: ConfigArguments,
+    },
+    /// Run a whole sale on this machine: a gateway, a burst of buyers, the audit.
+    #[command(after_help = "Examples:
+  floodgate demo
+  floodgate demo --users 20000 --stock 500 --exit")]
+    Demo(DemoArguments),
+    /// Create, open, pause, resume, close, restock and look at sales.
+    #[command(after_help = "Examples:
+  floodgate sale create sale.json
+  floodgate sale open black-friday
+  floodgate sale restock black-friday sku-1 +50 --reason 'second delivery'")]
+    Sale {
+        /// Where the gateway is.
+        #[command(flatten)]
+        ops: OpsArguments,
+        /// What to do.
+        #[command(subcommand)]
+        command: SaleCommand,
+    },
+    /// Read ledger and books directly and prove that they keep every promise.
+    #[command(after_help = "Works beside a running gateway and without one.
+Exit codes: 0 everything holds, 3 a promise is broken, 4 there is nothing to audit.")]
+    Audit {
+        /// Where the data is.
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// This sale only.
+        #[arg(long, value_name = "ID")]
+        sale: Option<String>,
+    },
+    /// Check the surroundings: descriptors, backlog, disk, clock.
+    Doctor {
+        /// What the surroundings are checked for.
+        #[command(flatten)]
+        config: ConfigArguments,
+    },
+    /// Check or print the configuration.
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Ask a running gateway whether it lives; for containers.
+    Healthcheck {
+        /// Where the gateway is.
+        #[command(flatten)]
+        ops: OpsArguments,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the configuration comes from. A flag counts before the environment, that before the file.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ConfigArguments {
+    /// A TOML file [env: FLOODGATE_CONFIG].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where buyers connect [env: FLOODGATE_LISTEN] [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Where operators connect [env: FLOODGATE_OPS_LISTEN] [default: 127.0.0.1:9090].
+    #[arg(long, value_name = "ADDRESS")]
+    pub ops_listen: Option<String>,
+    /// Where ledger and books are [env: FLOODGATE_DATA_DIR] [default: ./floodgate-data].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// A Redis ledger [env: REDIS_URL].
+    #[arg(long, value_name = "URL")]
+    pub redis_url: Option<String>,
+    /// Another store [env: DATABASE_URL].
+    #[arg(long, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// How buyers are told apart: header or insecure [env: FLOODGATE_AUTH] [default: header].
+    #[arg(long, value_name = "MODE")]
+    pub auth: Option<String>,
+    /// Take `--auth insecure` on an address that others can reach.
+    #[arg(long)]
+    pub i_know_this_is_insecure: bool,
+    /// Any key of the configuration, such as `ledger.lanes=2`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub set: Vec<(String, String)>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+impl ConfigArguments {
+    /// The flags as the configuration takes them.
+    pub fn flags(&self) -> Flags {
+        let named = [
+            ("listen", &self.listen),
+            ("ops_listen", &self.ops_listen),
+            ("data_dir", &self.data_dir),
+            ("redis_url", &self.redis_url),
+            ("database_url", &self.database_url),
+            ("auth", &self.auth),
+        ];
+        let named = named
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
+        let insecure = self
+            .i_know_this_is_insecure
+            .then(|| ("i_know_this_is_insecure".to_owned(), "true".to_owned()));
+        Flags {
+            file: self.config.clone(),
+            values: self.set.iter().cloned().chain(named).chain(insecure).collect(),
+        }
+    }
+}
+
+/// Where a running gateway's ops API is, and who may use it.
+#[derive(Args, Clone, Debug)]
+pub struct OpsArguments {
+    /// The ops API.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "FLOODGATE_OPS_URL",
+        default_value = "http://127.0.0.1:9090"
+    )]
+    pub ops_url: String,
+    /// The admin token; else that of the data dir.
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "FLOODGATE_ADMIN_TOKEN",
+        hide_env_values = true
+    )]
+    pub admin_token: Option<String>,
+    /// Where `admin.token` is, if no token is given.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "FLOODGATE_DATA_DIR",
+        default_value = "./floodgate-data"
+    )]
+    pub data_dir: PathBuf,
+}
+
+/// What can be done to sales.
+#[derive(Debug, Subcommand)]
+pub enum SaleCommand {
+    /// Make a sale known.
+    Create {
+        /// A JSON file, or - for standard input.
+        file: PathBuf,
+    },
+    /// All sales.
+    List,
+    /// One sale with its counters.
+    Show {
+        /// The sale.
+        id: String,
+    },
+    /// Start selling now.
+    Open {
+        /// The sale.
+        id: String,
+    },
+    /// Stop for now.
+    Pause {
+        /// The sale.
+        id: String,
+    },
+    /// Go on after a pause.
+    Resume {
+        /// The sale.
+        id: String,
+    },
+    /// Stop for good.
+    Close {
+        /// The sale.
+        id: String,
+    },
+    /// Add units to an item, or take some out.
+    Restock {
+        /// The sale.
+        id: String,
+        /// The item.
+        item: String,
+        /// Units, such as 50 or -20.
+        #[arg(allow_hyphen_values = true)]
+        delta: i64,
+        /// For the audit log.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// What can be done with the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say what is wrong with it; exit code 64 if anything is.
+    Check {
+        /// Where it comes from.
+        #[command(flatten)]
+        config: ConfigArguments,
+    },
+    /// Print it, secrets masked.
+    Print {
+        /// Where it comes from.
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// Say where each value was set.
+        #[arg(long)]
+        show_origin: bool,
+    },
+}
+
+/// A demonstration.
+#[derive(Args, Debug)]
+pub struct DemoArguments {
+    /// How many buyers come.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub users: u64,
+    /// How many units there are.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub stock: u64,
+    /// End after the report, with the audit's exit code, rather than stay up.
+    #[arg(long)]
+    pub exit: bool,
+    /// Where buyers connect; a free port, if that one is taken.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where operators connect; a free port, if that one is taken.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+    pub ops_listen: SocketAddr,
+    /// Keep the data here instead of in a folder that is thrown away.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// What the crowd does follows from this number.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}

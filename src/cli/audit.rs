@@ -1,0 +1,76 @@
+//! `floodgate audit`.
+
+use super::arguments::ConfigArguments;
+use super::{Exit, Failure, config, table};
+use crate::audit::{self, AuditError, Report};
+use crate::sale::SaleId;
+
+pub(super) fn run(
+    arguments: &ConfigArguments,
+    sale: Option<&str>,
+    as_json: bool,
+) -> Result<Exit, Failure> {
+    let settings = config::load(arguments)?.settings;
+    let sale = sale
+        .map(SaleId::parse)
+        .transpose()
+        .map_err(|error| Failure::new(Exit::Usage, format!("--sale {error}")))?;
+    let report = audit::run(&settings.data_dir, sale.as_ref()).map_err(|error| {
+        let exit = match error {
+            AuditError::Nothing(_) => Exit::Unavailable,
+            AuditError::Unreadable { .. } => Exit::Failure,
+        };
+        Failure::new(exit, error.to_string())
+    })?;
+    if let Some(sale) = &sale
+        && report.sales.is_empty()
+    {
+        return Err(Failure::new(Exit::Failure, format!("there is no sale {sale}")));
+    }
+    if as_json {
+        let text = serde_json::to_string(&report).unwrap_or_default();
+        println!("{text}");
+    } else {
+        show(&report);
+    }
+    Ok(if report.ok { Exit::Ok } else { Exit::Broken })
+}
+
+/// The report for people.
+pub(super) fn show(report: &Report) {
+    let mut rows = Vec::new();
+    for sale in &report.sales {
+        for item in &sale.items {
+            let available = item.stock - item.held - item.confirmed;
+            rows.push(vec![
+                sale.sale.clone(),
+                item.item.clone(),
+                item.stock.to_string(),
+                available.to_string(),
+                item.held.to_string(),
+                item.confirmed.to_string(),
+                sale.reservations.to_string(),
+                sale.orders.to_string(),
+            ]);
+        }
+    }
+    let headings =
+        ["SALE", "ITEM", "STOCK", "AVAILABLE", "HELD", "CONFIRMED", "RESERVATIONS", "ORDERS"];
+    table::print(&headings, &[2, 3, 4, 5, 6, 7], rows);
+    println!();
+    for check in &report.checks {
+        let mark = if check.ok { "ok  " } else { "FAIL" };
+        println!("{mark}  {} ({} looked at)", check.name, check.looked_at);
+        for offender in &check.offenders {
+            println!("        {offender}");
+        }
+        if check.broken > check.offenders.len() as u64 {
+            println!("        … {} in all", check.broken);
+        }
+    }
+    println!();
+    if report.undigested > 0 {
+        println!("{} events are on their way into the books", report.undigested);
+    }
+    println!("{}", if report.ok { "audit: clean" } else { "audit: A PROMISE IS BROKEN" });
+}

@@ -1,0 +1,61 @@
+//! `floodgate config check|print`.
+
+use serde_json::{Map, Value, json};
+
+use super::arguments::{ConfigArguments, ConfigCommand};
+use super::{Exit, Failure, table};
+use crate::config::{self, Loaded};
+
+/// The configuration that a command runs with.
+pub(super) fn load(arguments: &ConfigArguments) -> Result<Loaded, Failure> {
+    Ok(config::load(&arguments.flags(), std::env::vars())?)
+}
+
+pub(super) fn run(command: &ConfigCommand, as_json: bool) -> Result<Exit, Failure> {
+    match command {
+        ConfigCommand::Check { config } => {
+            load(config)?;
+            if as_json {
+                println!("{}", json!({ "ok": true }));
+            } else {
+                println!("the configuration is fine");
+            }
+        }
+        ConfigCommand::Print { config, show_origin } => {
+            let loaded = load(config)?;
+            if as_json {
+                println!("{}", as_object(&loaded, *show_origin));
+            } else {
+                print(&loaded, *show_origin);
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn as_object(loaded: &Loaded, show_origin: bool) -> Value {
+    let mut object = Map::new();
+    for (key, value, origin) in &loaded.origins {
+        let value = serde_json::from_str(value).unwrap_or_else(|_| match value.as_str() {
+            "(not set)" => Value::Null,
+            masked => json!(masked),
+        });
+        let value = if show_origin { json!({ "value": value, "origin": origin.0 }) } else { value };
+        object.insert(key.clone(), value);
+    }
+    Value::Object(object)
+}
+
+fn print(loaded: &Loaded, show_origin: bool) {
+    let row = |(key, value, origin): &(String, String, config::Origin)| {
+        let mut row = vec![key.clone(), value.clone()];
+        if show_origin {
+            row.push(origin.0.clone());
+        }
+        row
+    };
+    let rows = loaded.origins.iter().map(row).collect();
+    let headings: &[&str] =
+        if show_origin { &["KEY", "VALUE", "SET BY"] } else { &["KEY", "VALUE"] };
+    table::print(headings, &[], rows);
+}

@@ -1,0 +1,138 @@
+//! `floodgate doctor`: whether the surroundings are fit for a sale.
+
+use std::path::Path;
+
+use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
+
+use super::arguments::ConfigArguments;
+use super::{Exit, Failure, config, table};
+use crate::clock::{Clock, Millis, SystemClock};
+use crate::config::Settings;
+use crate::ledger::embedded::{self, OpenError};
+use crate::limits;
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Ok,
+    Warning,
+    Failing,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    state: State,
+    found: String,
+    advice: String,
+}
+
+pub(super) fn run(arguments: &ConfigArguments, as_json: bool) -> Result<Exit, Failure> {
+    let settings = config::load(arguments)?.settings;
+    let checks = [
+        descriptors(),
+        backlog(),
+        data_dir(&settings),
+        disk(&settings),
+        clock(),
+        exposure(&settings),
+    ];
+    let failing = checks.iter().any(|check| check.state == State::Failing);
+    if as_json {
+        let report = serde_json::json!({ "ok": !failing, "checks": checks });
+        println!("{report}");
+    } else {
+        let word = |state| match state {
+            State::Ok => "ok",
+            State::Warning => "warning",
+            State::Failing => "FAILING",
+        };
+        let row = |check: &Check| {
+            let name = check.name.to_owned();
+            vec![name, word(check.state).to_owned(), check.found.clone(), check.advice.clone()]
+        };
+        table::print(&["CHECK", "STATE", "FOUND", "ADVICE"], &[], checks.iter().map(row).collect());
+    }
+    Ok(if failing { Exit::Failure } else { Exit::Ok })
+}
+
+fn check(name: &'static str, state: State, found: impl Into<String>, advice: &str) -> Check {
+    let advice = if state == State::Ok { String::new() } else { advice.to_owned() };
+    Check { name, state, found: found.into(), advice }
+}
+
+fn descriptors() -> Check {
+    // Each connection is one; journals, books and listeners need a few more.
+    let wanted = limits::CONNECTIONS_MAX as u64 + 128;
+    let soft = getrlimit(Resource::Nofile).current;
+    let found = soft.map_or_else(|| "unlimited".to_owned(), |soft| soft.to_string());
+    let state = if soft.is_none_or(|soft| soft >= wanted) { State::Ok } else { State::Warning };
+    check("file descriptors", state, found, &format!("ulimit -n {wanted}, or LimitNOFILE"))
+}
+
+fn backlog() -> Check {
+    let wanted = limits::LISTEN_BACKLOG;
+    let text = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
+    let Ok(found) = text.trim().parse::<i32>() else {
+        return check("listen backlog", State::Warning, "unknown", "see net.core.somaxconn");
+    };
+    let state = if found >= wanted { State::Ok } else { State::Warning };
+    let advice = format!("sysctl net.core.somaxconn={wanted}");
+    check("listen backlog", state, found.to_string(), &advice)
+}
+
+fn data_dir(settings: &Settings) -> Check {
+    let dir = &settings.data_dir;
+    let name = "data dir";
+    // A doctor changes nothing: a dir that is not there yet is not made.
+    if !dir.exists() {
+        let parent = dir.ancestors().skip(1).find(|dir| dir.as_os_str().is_empty() || dir.exists());
+        let found = format!("{} will be made", dir.display());
+        let state = if parent.is_some() { State::Ok } else { State::Failing };
+        return check(name, state, found, "name a dir that can be made");
+    }
+    match embedded::lock_data_dir(dir) {
+        Ok(_) => check(name, State::Ok, dir.display().to_string(), ""),
+        Err(OpenError::InUse { .. }) => {
+            check(name, State::Ok, format!("{} (in use by a gateway)", dir.display()), "")
+        }
+        Err(error) => check(name, State::Failing, error.to_string(), "make it writable"),
+    }
+}
+
+fn disk(settings: &Settings) -> Check {
+    const COMFORTABLE: u64 = 8;
+    let existing = settings.data_dir.ancestors().find(|dir| dir.exists());
+    let dir = existing.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let reserve = settings.ledger.disk_reserve_bytes;
+    let Ok(free) = rustix::fs::statvfs(dir) else {
+        return check("disk", State::Warning, "unknown", "see that there is room");
+    };
+    let free = free.f_bavail.saturating_mul(free.f_frsize);
+    let state = if free < reserve {
+        State::Failing
+    } else if free < reserve.saturating_mul(COMFORTABLE) {
+        State::Warning
+    } else {
+        State::Ok
+    };
+    let found = format!("{} MiB free", free / (1024 * 1024));
+    check("disk", state, found, "below ledger.disk_reserve_bytes no reservation is taken")
+}
+
+fn clock() -> Check {
+    // A machine that believes to be in the past of this program has not set its clock.
+    const WRITTEN: Millis = Millis(1_793_000_000_000);
+    let now = SystemClock.now();
+    let state = if now > WRITTEN { State::Ok } else { State::Failing };
+    check("clock", state, now.to_string(), "set the clock: windows and holds follow it")
+}
+
+fn exposure(settings: &Settings) -> Check {
+    let open = !settings.ops_listen.ip().is_loopback();
+    let state = if open { State::Warning } else { State::Ok };
+    let advice = "operators' listener on an address that others reach: see that buyers do not";
+    check("ops listener", state, settings.ops_listen.to_string(), advice)
+}

@@ -1,0 +1,21 @@
+//! `floodgate healthcheck`.
+
+use hyper::Method;
+use serde_json::json;
+
+use super::arguments::OpsArguments;
+use super::client::Ops;
+use super::{Exit, Failure, small_runtime};
+
+pub(super) fn run(arguments: &OpsArguments, as_json: bool) -> Result<Exit, Failure> {
+    // Liveness needs no token.
+    let ops = Ops::at(&arguments.ops_url, None)?;
+    let (status, _) = small_runtime()?.block_on(ops.send(Method::GET, "/livez", None))?;
+    let alive = status == 200;
+    if as_json {
+        println!("{}", json!({ "alive": alive, "status": status }));
+    } else {
+        println!("{}", if alive { "alive" } else { "not alive" });
+    }
+    Ok(if alive { Exit::Ok } else { Exit::Failure })
+}

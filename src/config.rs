@@ -1,0 +1,15 @@
+//! Configuration: flag > environment > file > default, every key in all four forms.
+//!
+//! A key that is not known is an error wherever it stands, and all faults are reported at once, before
+//! any port is bound. Secrets print as `***`.
+
+mod layers;
+mod settings;
+
+pub use layers::{Flags, Loaded, Origin, load};
+pub use settings::{LedgerSettings, LogFormat, Settings};
+
+/// What is wrong with a configuration: every fault, each naming its key and where it was set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);

@@ -1,0 +1,314 @@
+//! Where values come from, and which one counts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Format, Serialized, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+
+use super::{ConfigError, Settings};
+
+/// What was given on the command line: keys and values, as text.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// A file to read.
+    pub file: Option<PathBuf>,
+    /// Keys such as `ledger.lanes`, and their values.
+    pub values: Vec<(String, String)>,
+}
+
+/// A configuration without faults, and where each of its values came from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The values.
+    pub settings: Settings,
+    /// Every key in order, its value as text (secrets masked), and where it was set.
+    pub origins: Vec<(String, String, Origin)>,
+}
+
+/// Where a value was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(pub String);
+
+/// Variables that are not keys: they name a file, or belong to other commands.
+const OTHER_VARIABLES: [&str; 2] = ["FLOODGATE_CONFIG", "FLOODGATE_OPS_URL"];
+/// Variables under names that others know too.
+const COMMON_VARIABLES: [(&str, &str); 3] =
+    [("REDIS_URL", "redis_url"), ("DATABASE_URL", "database_url"), ("RUST_LOG", "log")];
+
+/// Puts the layers together and checks the result.
+///
+/// `environment` is the process's: passed, so that tests need not change their own.
+///
+/// # Errors
+/// [`ConfigError`] with every fault.
+pub fn load(
+    flags: &Flags,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
+    let environment: BTreeMap<String, String> = environment.into_iter().collect();
+    let variables = variables(&environment)?;
+    let mut figment = Figment::from(Serialized::defaults(Settings::default()));
+    let file = flags.file.clone().or(environment.get("FLOODGATE_CONFIG").map(PathBuf::from));
+    if let Some(file) = file {
+        figment = figment.merge(Toml::string(&read(&file)?).with_name(&file));
+    }
+    let figment = figment
+        .merge(Layer::new("environment", &variables))
+        .merge(Layer::new("command line", &flags.values));
+    let settings: Settings = figment
+        .extract()
+        .map_err(|errors| ConfigError(errors.into_iter().map(|error| said(&error)).collect()))?;
+    let faults = settings.faults();
+    if !faults.is_empty() {
+        return Err(ConfigError(faults));
+    }
+    Ok(Loaded { origins: origins(&figment), settings })
+}
+
+fn read(file: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(file)
+        .map_err(|error| ConfigError(vec![format!("{}: {error}", file.display())]))
+}
+
+/// Names the file in figment's words without its contents.
+trait WithName {
+    fn with_name(self, file: &Path) -> Named;
+}
+
+impl WithName for figment::providers::Data<Toml> {
+    fn with_name(self, file: &Path) -> Named {
+        Named { data: self, name: file.display().to_string() }
+    }
+}
+
+struct Named {
+    data: figment::providers::Data<Toml>,
+    name: String,
+}
+
+impl Provider for Named {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        self.data.data()
+    }
+}
+
+/// Keys that the environment sets. A secret may stand in a file that `…_FILE` names.
+fn variables(environment: &BTreeMap<String, String>) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut values = Vec::new();
+    let mut faults = Vec::new();
+    for (name, value) in environment {
+        let common = COMMON_VARIABLES.iter().find(|(common, _)| {
+            name == common || name.strip_suffix("_FILE").is_some_and(|name| name == *common)
+        });
+        let key = match common {
+            Some((_, key)) if name.ends_with("_FILE") => format!("{key}_file"),
+            Some((_, key)) => (*key).to_owned(),
+            None if OTHER_VARIABLES.contains(&name.as_str()) => continue,
+            None => match name.strip_prefix("FLOODGATE_") {
+                Some(key) => key.to_ascii_lowercase().replace("__", "."),
+                None => continue,
+            },
+        };
+        let secret = key.strip_suffix("_file").filter(|key| Settings::SECRETS.contains(key));
+        let Some(secret) = secret else {
+            values.push((key, value.clone()));
+            continue;
+        };
+        match std::fs::read_to_string(value) {
+            Ok(text) => values.push((secret.to_owned(), text.trim_end().to_owned())),
+            Err(error) => faults.push(format!("{name}: {value}: {error}")),
+        }
+    }
+    if faults.is_empty() { Ok(values) } else { Err(ConfigError(faults)) }
+}
+
+/// Keys and values as text, under one name.
+struct Layer {
+    name: &'static str,
+    dict: Dict,
+}
+
+impl Layer {
+    fn new(name: &'static str, values: &[(String, String)]) -> Self {
+        let mut dict = Dict::new();
+        for (key, text) in values {
+            let value = if Settings::TEXTS.contains(&key.as_str()) {
+                Value::from(text.clone())
+            } else {
+                // Numbers, booleans and lists as figment reads them; never fails.
+                text.parse().unwrap_or_else(|_| Value::from(text.clone()))
+            };
+            insert(&mut dict, key, value);
+        }
+        Self { name, dict }
+    }
+}
+
+fn insert(dict: &mut Dict, key: &str, value: Value) {
+    let Some((table, rest)) = key.split_once('.') else {
+        dict.insert(key.to_owned(), value);
+        return;
+    };
+    let mut inner = match dict.remove(table) {
+        Some(Value::Dict(_, inner)) => inner,
+        Some(_) | None => Dict::new(),
+    };
+    // Keys have as many parts as they have dots: at most one, where the key is known.
+    match rest.split_once('.') {
+        None => _ = inner.insert(rest.to_owned(), value),
+        Some(_) => _ = inner.insert(rest.replace('.', "__"), value),
+    }
+    dict.insert(table.to_owned(), Value::from(inner));
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name)
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        Ok(Profile::Default.collect(self.dict.clone()))
+    }
+}
+
+/// A fault in one line: what, of which key, set where. Values of secrets are not in it.
+fn said(error: &figment::Error) -> String {
+    let key = error.path.join(".");
+    let secret = Settings::SECRETS.contains(&key.as_str());
+    let what =
+        if secret { "is not what it should be".to_owned() } else { error.kind.to_string() };
+    let from = error.metadata.as_ref().map(|metadata| metadata.name.clone());
+    match (key.is_empty(), from) {
+        (false, Some(from)) => format!("{key}: {what} (set by {from})"),
+        (false, None) => format!("{key}: {what}"),
+        (true, Some(from)) => format!("{what} (in {from})"),
+        (true, None) => what,
+    }
+}
+
+fn origins(figment: &Figment) -> Vec<(String, String, Origin)> {
+    let mut keys = Vec::new();
+    if let Ok(all) = figment.extract::<Dict>() {
+        flatten("", &all, &mut keys);
+    }
+    keys.into_iter()
+        .map(|(key, value)| {
+            let from = figment.find_metadata(&key).map(|metadata| metadata.name.to_string());
+            let from = match from.as_deref() {
+                Some("environment") => format!("environment ({})", variable(&key)),
+                Some("command line") | None => from.unwrap_or_else(|| "default".to_owned()),
+                Some(name) if name.contains("Settings") => "default".to_owned(),
+                Some(file) => format!("file {file}"),
+            };
+            (key, value, Origin(from))
+        })
+        .collect()
+}
+
+fn flatten(prefix: &str, dict: &Dict, keys: &mut Vec<(String, String)>) {
+    for (name, value) in dict {
+        let key = format!("{prefix}{name}");
+        if let Value::Dict(_, inner) = value {
+            flatten(&format!("{key}."), inner, keys);
+            continue;
+        }
+        let shown = match value {
+            Value::Empty(..) => "(not set)".to_owned(),
+            _ if Settings::SECRETS.contains(&key.as_str()) => "***".to_owned(),
+            value => serde_json::to_value(value).map_or_else(|_| "?".to_owned(), |v| v.to_string()),
+        };
+        keys.push((key, shown));
+    }
+}
+
+/// The variable that sets a key.
+fn variable(key: &str) -> String {
+    let common = COMMON_VARIABLES.iter().find(|(_, common)| *common == key);
+    common.map_or_else(
+        || format!("FLOODGATE_{}", key.to_ascii_uppercase().replace('.', "__")),
+        |(name, _)| (*name).to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn flags(pairs: &[(&str, &str)]) -> Flags {
+        Flags { file: None, values: environment(pairs) }
+    }
+
+    /// A flag counts before the environment, that before the file, that before the default; and
+    /// the origin of each is told.
+    #[test]
+    fn precedence_and_origins() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("floodgate.toml");
+        std::fs::write(&file, "listen = \"127.0.0.1:1\"\nlog = \"warn\"\n[ledger]\nlanes = 2\n")
+            .unwrap();
+        let flags = Flags { file: Some(file), ..flags(&[("listen", "127.0.0.1:3")]) };
+        let environment =
+            environment(&[("FLOODGATE_LISTEN", "127.0.0.1:2"), ("FLOODGATE_LEDGER__LANES", "7")]);
+        let loaded = load(&flags, environment).unwrap();
+        assert_eq!(loaded.settings.listen.port(), 3);
+        assert_eq!(loaded.settings.ledger.lanes, 7);
+        assert_eq!(loaded.settings.log, "warn");
+        let origin = |key: &str| {
+            loaded.origins.iter().find(|(known, ..)| known == key).map(|(.., o)| o.0.clone())
+        };
+        assert_eq!(origin("listen").unwrap(), "command line");
+        assert_eq!(origin("ledger.lanes").unwrap(), "environment (FLOODGATE_LEDGER__LANES)");
+        assert!(origin("log").unwrap().starts_with("file "));
+        assert_eq!(origin("ops_listen").unwrap(), "default");
+    }
+
+    /// Unknown keys are errors wherever they stand, and say where.
+    #[test]
+    fn unknown_keys() {
+        let error = load(&flags(&[]), environment(&[("FLOODGATE_LISEN", "x")])).unwrap_err();
+        assert!(error.to_string().contains("lisen"), "{error}");
+        assert!(error.to_string().contains("environment"), "{error}");
+        let error = load(&flags(&[("ledger.lane", "3")]), []).unwrap_err();
+        assert!(error.to_string().contains("lane"), "{error}");
+        let error = load(&flags(&[("a.b.c", "3")]), []).unwrap_err();
+        assert!(error.to_string().contains('a'), "{error}");
+    }
+
+    /// Values that look like numbers are text where text is wanted; others are what they look like.
+    #[test]
+    fn values_keep_their_type() {
+        let given = environment(&[
+            ("FLOODGATE_ADMIN_TOKEN", "1234567890123456"),
+            ("FLOODGATE_TRUSTED_PROXIES", "[\"10.0.0.0/8\"]"),
+        ]);
+        let loaded = load(&flags(&[]), given).unwrap();
+        assert_eq!(loaded.settings.admin_token.as_deref(), Some("1234567890123456"));
+        assert_eq!(loaded.settings.trusted_proxies, ["10.0.0.0/8".parse().unwrap()]);
+        assert!(load(&flags(&[("ledger.lanes", "many")]), []).is_err());
+    }
+
+    /// A secret can stand in a file, and a file that is not there is a fault that names it.
+    #[test]
+    fn secrets_from_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "a-token-of-some-length\n").unwrap();
+        let name = file.to_str().unwrap();
+        let given = environment(&[("FLOODGATE_ADMIN_TOKEN_FILE", name)]);
+        let loaded = load(&flags(&[]), given).unwrap();
+        assert_eq!(loaded.settings.admin_token.as_deref(), Some("a-token-of-some-length"));
+        assert!(!format!("{:?}", loaded).contains("a-token-of"), "masked in print");
+        let error = load(&flags(&[]), environment(&[("FLOODGATE_SECRET_FILE", "/nowhere")]));
+        assert!(error.unwrap_err().to_string().contains("/nowhere"));
+    }
+}

@@ -1,0 +1,225 @@
+//! The keys, their defaults, and what has to be true of them together.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::http::Auth;
+use crate::ledger::Durability;
+use crate::limits;
+
+/// Every key of the configuration.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where buyers connect.
+    pub listen: SocketAddr,
+    /// Where operators, probes and Prometheus connect.
+    pub ops_listen: SocketAddr,
+    /// Ledger, books and admin token of the embedded default.
+    pub data_dir: PathBuf,
+    /// A Redis ledger instead of the embedded one.
+    pub redis_url: Option<String>,
+    /// Another store than the data dir's.
+    pub database_url: Option<String>,
+    /// How buyers are told apart.
+    pub auth: Auth,
+    /// Peers whose `X-User-Id` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What a 201 promises.
+    pub durability: Durability,
+    /// Who may operate; made once and kept in the data dir where none is given.
+    pub admin_token: Option<String>,
+    /// Signs tokens.
+    pub secret: Option<String>,
+    /// Log filter, as `RUST_LOG` has it.
+    pub log: String,
+    /// Form of the log.
+    pub log_format: LogFormat,
+    /// Takes `auth = "insecure"` on an address that others can reach.
+    pub i_know_this_is_insecure: bool,
+    /// The embedded ledger.
+    pub ledger: LedgerSettings,
+}
+
+/// Keys of the embedded ledger.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerSettings {
+    /// Lanes, fixed when the data dir is made: sales in different lanes do not wait for each other.
+    pub lanes: u16,
+    /// New reservations are refused while the disk has fewer bytes free.
+    pub disk_reserve_bytes: u64,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            ops_listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            data_dir: PathBuf::from("./floodgate-data"),
+            redis_url: None,
+            database_url: None,
+            auth: Auth::Header,
+            trusted_proxies: loopback(),
+            durability: Durability::Fsync,
+            admin_token: None,
+            secret: None,
+            log: "info".to_owned(),
+            log_format: LogFormat::Auto,
+            i_know_this_is_insecure: false,
+            ledger: LedgerSettings { lanes: 4, disk_reserve_bytes: 64 * 1024 * 1024 },
+        }
+    }
+}
+
+fn loopback() -> Vec<IpNet> {
+    ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok()).collect()
+}
+
+impl Settings {
+    /// Keys whose values are never shown.
+    pub const SECRETS: [&str; 4] = ["admin_token", "secret", "redis_url", "database_url"];
+    /// Keys whose values are text, whatever they look like.
+    pub(super) const TEXTS: [&str; 8] = [
+        "admin_token",
+        "secret",
+        "redis_url",
+        "database_url",
+        "log",
+        "listen",
+        "ops_listen",
+        "data_dir",
+    ];
+
+    /// What is wrong with the keys together; empty where nothing is.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if !(1..=limits::LANES_MAX).contains(&self.ledger.lanes) {
+            faults.push(format!("ledger.lanes must be 1 to {}", limits::LANES_MAX));
+        }
+        if self.redis_url.is_some() {
+            faults.push(
+                "redis_url: this version has the embedded ledger only; unset REDIS_URL".to_owned(),
+            );
+        }
+        if self.database_url.is_some() {
+            faults.push(
+                "database_url: this version has the embedded store only; unset DATABASE_URL"
+                    .to_owned(),
+            );
+        }
+        if self.durability == Durability::Replicated {
+            faults.push(
+                "durability: the embedded ledger has no replicas; set `fsync` or `stored`"
+                    .to_owned(),
+            );
+        }
+        if self.admin_token.as_ref().is_some_and(|token| token.len() < SECRET_BYTES_MIN) {
+            faults.push(format!("admin_token must be at least {SECRET_BYTES_MIN} bytes long"));
+        }
+        if self.secret.as_ref().is_some_and(|secret| secret.len() < SECRET_BYTES_MIN) {
+            faults.push(format!("secret must be at least {SECRET_BYTES_MIN} bytes long"));
+        }
+        if self.auth == Auth::Insecure
+            && !self.listen.ip().is_loopback()
+            && !self.i_know_this_is_insecure
+        {
+            faults.push(format!(
+                "auth = \"insecure\" lets anyone be anyone, and {} is not a loopback address; use \
+                 another mode, or say --i-know-this-is-insecure",
+                self.listen
+            ));
+        }
+        if let Err(error) = self.log.parse::<tracing_subscriber::EnvFilter>() {
+            faults.push(format!("log: {error}"));
+        }
+        faults
+    }
+
+    /// What the embedded ledger really promises: a reservation is always synced before it is told.
+    pub fn promised(&self) -> Durability {
+        self.durability.max(Durability::Fsync)
+    }
+}
+
+/// A shorter secret can be guessed.
+const SECRET_BYTES_MIN: usize = 16;
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden = |secret: &Option<String>| secret.as_ref().map(|_| "***");
+        f.debug_struct("Settings")
+            .field("listen", &self.listen)
+            .field("ops_listen", &self.ops_listen)
+            .field("data_dir", &self.data_dir)
+            .field("redis_url", &hidden(&self.redis_url))
+            .field("database_url", &hidden(&self.database_url))
+            .field("auth", &self.auth)
+            .field("trusted_proxies", &self.trusted_proxies)
+            .field("durability", &self.durability)
+            .field("admin_token", &hidden(&self.admin_token))
+            .field("secret", &hidden(&self.secret))
+            .field("log", &self.log)
+            .field("log_format", &self.log_format)
+            .field("i_know_this_is_insecure", &self.i_know_this_is_insecure)
+            .field("ledger", &self.ledger)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing prints a secret.
+    #[test]
+    fn secrets_are_masked() {
+        let canary = "canary-in-the-coal-mine".to_owned();
+        let settings = Settings {
+            admin_token: Some(canary.clone()),
+            secret: Some(canary.clone()),
+            redis_url: Some(canary.clone()),
+            database_url: Some(canary.clone()),
+            ..Settings::default()
+        };
+        assert!(!format!("{settings:?}").contains(&canary));
+    }
+
+    /// The defaults are fine, and each combination that is not names its key.
+    #[test]
+    fn faults_name_their_keys() {
+        assert_eq!(Settings::default().faults(), Vec::<String>::new());
+        let bad = Settings {
+            listen: SocketAddr::from(([0, 0, 0, 0], 80)),
+            auth: Auth::Insecure,
+            durability: Durability::Replicated,
+            redis_url: Some("redis://there".into()),
+            admin_token: Some("short".into()),
+            ledger: LedgerSettings { lanes: 0, disk_reserve_bytes: 0 },
+            ..Settings::default()
+        };
+        let faults = bad.faults();
+        for key in ["ledger.lanes", "redis_url", "durability", "admin_token", "insecure"] {
+            assert!(faults.iter().any(|fault| fault.contains(key)), "{key}: {faults:?}");
+        }
+        let aware = Settings { i_know_this_is_insecure: true, ..bad };
+        assert_eq!(aware.faults().len(), faults.len() - 1);
+    }
+}
