@@ -18,9 +18,7 @@ use crate::sale::{Refusal, SaleState};
 pub fn check_sale(card: &SaleCard, now: Millis, lines: &[OrderedLine]) -> Option<Refusal> {
     match card.state(now) {
         SaleState::Open => check_latch(card, lines),
-        SaleState::Scheduled => {
-            Some(Refusal::SaleNotOpen { opens_at: card.window().opens_at })
-        }
+        SaleState::Scheduled => Some(Refusal::SaleNotOpen { opens_at: card.window().opens_at }),
         SaleState::Paused => Some(Refusal::SalePaused),
         SaleState::Closed => Some(Refusal::SaleClosed),
     }

@@ -124,10 +124,8 @@ impl Gateway {
             failed: failed_sender,
         };
         let lanes = settings.ledger;
-        let lanes = embedded::Settings {
-            lanes: lanes.lanes,
-            disk_reserve_bytes: lanes.disk_reserve_bytes,
-        };
+        let lanes =
+            embedded::Settings { lanes: lanes.lanes, disk_reserve_bytes: lanes.disk_reserve_bytes };
         let (ledger, owners) = embedded::open(dir, lock, lanes, &around)?;
         let ledger: Arc<dyn Ledger> = Arc::new(ledger);
         let heads = (0..ledger.lanes()).map(|lane| ledger.head(LaneId(lane))).collect();
@@ -171,10 +169,8 @@ impl Gateway {
         }));
         let (stop_ops, ops_stops) = watch::channel(false);
         let ops = spawn_ops(ops_listener, ops, ops_stops, ops_address)?;
-        let identity = Identity {
-            auth: settings.auth,
-            trusted_proxies: settings.trusted_proxies.clone(),
-        };
+        let identity =
+            Identity { auth: settings.auth, trusted_proxies: settings.trusted_proxies.clone() };
         let public = Arc::new(Public::new(gate, store, clock, identity, &metrics));
         let (stop_public, public_stops) = watch::channel(false);
         let tuning = Tuning {
@@ -286,10 +282,8 @@ fn spawn_ops(
     let failed = |cause| StartError::Listen { address, cause };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let tuning = Tuning {
-        connections_max: limits::OPS_CONNECTIONS_MAX,
-        drain: Duration::from_secs(1),
-    };
+    let tuning =
+        Tuning { connections_max: limits::OPS_CONNECTIONS_MAX, drain: Duration::from_secs(1) };
     let run = move || {
         runtime.block_on(async {
             match tokio::net::TcpListener::from_std(listener) {

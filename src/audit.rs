@@ -107,8 +107,7 @@ pub fn run(dir: &Path, sale: Option<&SaleId>) -> Result<Report, AuditError> {
         fold.up_to(Some(cursor), &mut findings).map_err(unreadable(path))?;
         folds.push(fold);
     }
-    let orders =
-        books::compare(&books, &folds, &mut findings).map_err(unreadable(&store_path))?;
+    let orders = books::compare(&books, &folds, &mut findings).map_err(unreadable(&store_path))?;
     drop(books);
     let mut undigested = 0;
     for (fold, (_, path)) in folds.iter_mut().zip(&lanes) {
@@ -117,8 +116,11 @@ pub fn run(dir: &Path, sale: Option<&SaleId>) -> Result<Report, AuditError> {
         undigested += fold.seq().saturating_sub(digested);
         fold.close(&mut findings);
     }
-    let mut sales: Vec<SaleTotals> =
-        folds.iter().flat_map(Fold::totals).filter(|totals| findings.concerns(&totals.sale)).collect();
+    let mut sales: Vec<SaleTotals> = folds
+        .iter()
+        .flat_map(Fold::totals)
+        .filter(|totals| findings.concerns(&totals.sale))
+        .collect();
     for totals in &mut sales {
         totals.orders = orders.get(&totals.sale).copied().unwrap_or(0);
     }

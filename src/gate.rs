@@ -22,9 +22,7 @@ use crate::engine::{Authority, Command, OrderedLine, Position, Reserve};
 use crate::ledger::{Answer, Durability, Fault, Ledger};
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::sale::{
-    IdempotencyKey, LaneId, Outcome, Refusal, Reservation, ReservationId, UserId,
-};
+use crate::sale::{IdempotencyKey, LaneId, Outcome, Refusal, Reservation, ReservationId, UserId};
 use crate::writer::Progress;
 
 /// One gateway's way to the ledger.

@@ -8,6 +8,7 @@
 mod answer;
 mod body;
 mod caller;
+mod key;
 pub mod ops;
 pub mod problem;
 pub mod public;

@@ -11,23 +11,23 @@
 //!
 //! [`sale`] holds the words, [`limits`] every bound, [`clock`] the time, and [`app`] wires it all.
 
-pub mod clock;
-pub mod engine;
-pub mod limits;
-pub mod sale;
-pub mod catalog;
-pub mod ledger;
-pub mod metrics;
-pub mod outbox;
-pub mod carts;
-pub mod orders;
-pub mod store;
-pub mod writer;
 pub mod admission;
+pub mod app;
+pub mod audit;
+pub mod carts;
+pub mod catalog;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod engine;
 pub mod gate;
 pub mod http;
-pub mod app;
-pub mod config;
+pub mod ledger;
+pub mod limits;
 pub mod logs;
-pub mod audit;
-pub mod cli;
+pub mod metrics;
+pub mod orders;
+pub mod outbox;
+pub mod sale;
+pub mod store;
+pub mod writer;

@@ -110,10 +110,8 @@ const _: () = assert!(
         <= i64::MAX as u128,
     "the total of the dearest reservation fits the store's integers"
 );
-const _: () = assert!(
-    LANE_INBOX > LANE_BATCH_MAX,
-    "what arrives while a batch is written must find room"
-);
+const _: () =
+    assert!(LANE_INBOX > LANE_BATCH_MAX, "what arrives while a batch is written must find room");
 const _: () = assert!(
     LEDGER_REPLY_MS < DRAIN_MS,
     "a request that was read before the drain began is answered before its connection is cut"

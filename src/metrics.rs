@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Unit, with_local_recorder};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 
 /// Buckets of durations, in seconds: 50 µs to 10 s.
 const SECONDS: [f64; 17] = [

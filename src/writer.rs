@@ -126,11 +126,7 @@ impl LaneWriter {
     }
 
     /// Digests one batch. `false`: there was none.
-    async fn step(
-        &self,
-        cursor: &mut Option<Position>,
-        head: Position,
-    ) -> Result<bool, StepError> {
+    async fn step(&self, cursor: &mut Option<Position>, head: Position) -> Result<bool, StepError> {
         let from = match *cursor {
             Some(known) => known,
             None => self.shared.store.cursor(self.lane).await?,
@@ -143,8 +139,7 @@ impl LaneWriter {
             return Ok(false);
         }
         let (records_max, events_max) = (limits::WRITER_RECORDS_MAX, limits::WRITER_EVENTS_MAX);
-        let records =
-            self.shared.outbox.read(self.lane, from.seq, records_max, events_max).await?;
+        let records = self.shared.outbox.read(self.lane, from.seq, records_max, events_max).await?;
         let Some(oldest) = records.first() else { return Ok(false) };
         self.lags(self.shared.clock.now().since(oldest.at));
         check_numbering(from, &records)?;

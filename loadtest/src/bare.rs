@@ -34,15 +34,9 @@ const BODY: &str = concat!(
 
 /// The headers of a real 201 beside `content-length` and `date`, which hyper adds to both.
 const HEADERS: [(HeaderName, HeaderValue); 5] = [
-    (
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    ),
+    (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    (
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    ),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (
         header::LOCATION,
         HeaderValue::from_static("/v1/reservations/0193f0b2-7d4c-7a31-9c5e-2f6b8d1e4a70"),
@@ -78,18 +72,14 @@ pub fn serve(
         let served = serve_on_one(listener, shutdown);
         stop.set();
         for other in others {
-            other
-                .join()
-                .map_err(|_| io::Error::other("a thread panicked"))??;
+            other.join().map_err(|_| io::Error::other("a thread panicked"))??;
         }
         served
     })
 }
 
 fn serve_on_one(listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let open = Arc::new(Semaphore::new(BARE_CONNECTIONS_MAX));
@@ -128,8 +118,6 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     while let Some(Ok(_)) = body.frame().await {}
     let mut response = Response::new(Full::new(Bytes::from_static(BODY.as_bytes())));
     *response.status_mut() = StatusCode::CREATED;
-    response
-        .headers_mut()
-        .extend(HEADERS.map(|(name, value)| (Some(name), value)));
+    response.headers_mut().extend(HEADERS.map(|(name, value)| (Some(name), value)));
     Ok(response)
 }

@@ -16,7 +16,7 @@ use floodgate_loadtest::rig::{self, ReserveRequest, Stats, Until};
 
 use self::server::{ITEM, SALE, Server};
 use self::summary::{Round, Sample, Summary};
-use crate::cli::{Failure, block_on, print_json};
+use crate::cli::{Failure, block_on, print, print_json};
 
 /// Users of the measured run are numbered from here; those of the warm-up from zero.
 const FIRST_MEASURED: u64 = 1_000_000_000;
@@ -66,7 +66,7 @@ pub fn run(options: &BenchOptions) -> Result<(), Failure> {
     if options.json {
         print_json(&summary)?;
     } else {
-        print!("{summary}");
+        print(&summary.to_string())?;
     }
     match summary.fault() {
         Some(fault) => Err(Failure::Failed(fault)),
@@ -107,25 +107,15 @@ async fn measure(options: &BenchOptions, server: &Server) -> Result<Sample, Fail
     load(options, server, options.warmup, 0).await?;
     let drain = seconds(options.drain)?;
     drained(server, drain).await?;
-    let (before, own_before) = (
-        cpu::of_process(server.id())?,
-        cpu::of_process(std::process::id())?,
-    );
+    let (before, own_before) =
+        (cpu::of_process(server.id())?, cpu::of_process(std::process::id())?);
     let stats = load(options, server, options.seconds, FIRST_MEASURED).await?;
-    let (after, own_after) = (
-        cpu::of_process(server.id())?,
-        cpu::of_process(std::process::id())?,
-    );
+    let (after, own_after) = (cpu::of_process(server.id())?, cpu::of_process(std::process::id())?);
     let with_writer = match drained(server, drain).await? {
         true => Some(cpu::of_process(server.id())? - before),
         false => None,
     };
-    Ok(Sample::new(
-        &stats,
-        after - before,
-        with_writer,
-        own_after - own_before,
-    ))
+    Ok(Sample::new(&stats, after - before, with_writer, own_after - own_before))
 }
 
 async fn load(

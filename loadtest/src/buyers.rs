@@ -94,11 +94,8 @@ pub async fn resolve(
     plan.check()?;
     let questions = resolve::questions(history);
     // Who asks again is patient: the server may not be quite back.
-    let plan = &CrowdPlan {
-        stop_on_disconnect: false,
-        ..plan.clone()
-    };
-    let crowd = Arc::new(Crowd::new(plan, control, std::mem::take(history))?);
+    let plan = &CrowdPlan { stop_on_disconnect: false, ..plan.clone() };
+    let crowd = Arc::new(Crowd::new(plan, control, history.clone())?);
     let connections = plan.connections.min(questions.len()).min(RESOLVERS_MAX);
     let asked = resolve::ask_all(&crowd, questions, connections).await;
     let (found, written) = crowd.recorder.finish();

@@ -7,11 +7,13 @@ mod failure;
 mod generate;
 mod oracle;
 mod place;
+mod resolve;
 
 pub use failure::Failure;
 pub use place::{OpsOptions, address};
 
 use std::future::Future;
+use std::io::{ErrorKind, Write};
 
 use clap::{Parser, Subcommand};
 use serde::Serialize;
@@ -48,6 +50,8 @@ enum Command {
     Open(generate::OpenOptions),
     /// Serves a fixed 201: the fastest that hyper can be
     Bare(bare::BareOptions),
+    /// Asks again for everything whose outcome a history does not know
+    Resolve(resolve::ResolveOptions),
     /// Judges a history against the ops API and the SQLite store
     Oracle(oracle::OracleOptions),
     /// Writes request bodies for oha, one a line
@@ -67,6 +71,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Closed(options) => generate::closed(&options),
         Command::Open(options) => generate::open(&options),
         Command::Bare(options) => bare::run(&options),
+        Command::Resolve(options) => resolve::run(&options),
         Command::Oracle(options) => oracle::run(&options),
         Command::Bodies(options) => bodies::run(&options),
         Command::EmbeddedBench(options) => bench::run(&options),
@@ -86,16 +91,28 @@ pub fn block_on<T>(
     if threads > 1 {
         builder.worker_threads(threads);
     }
-    builder
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?
-        .block_on(future)
+    builder.enable_all().build().map_err(Failure::failed)?.block_on(future)
 }
 
 /// Prints data as JSON.
+///
+/// # Errors
+///
+/// Standard output cannot be written.
 pub fn print_json(data: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(data).map_err(Failure::failed)?;
-    println!("{text}");
-    Ok(())
+    print(&format!("{text}\n"))
+}
+
+/// Prints text; a reader that has had enough is no failure.
+///
+/// # Errors
+///
+/// Standard output cannot be written.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(bad) if bad.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(Failure::failed),
+    }
 }

@@ -38,10 +38,7 @@ impl History {
     /// A history of hand-made entries.
     #[must_use]
     pub fn from_entries(entries: Vec<Entry>) -> Self {
-        Self {
-            entries,
-            origin: None,
-        }
+        Self { entries, origin: None }
     }
 
     /// All entries.
@@ -84,9 +81,7 @@ impl History {
         }
         let shift = match self.origin.zip(other.origin) {
             Some((mine, theirs)) => signed_micros(mine, theirs),
-            None => i64::try_from(self.end_us())
-                .unwrap_or(i64::MAX)
-                .saturating_add(1),
+            None => i64::try_from(self.end_us()).unwrap_or(i64::MAX).saturating_add(1),
         };
         for mut entry in other.entries {
             entry.seq = self.entries.len() as u64;
@@ -100,11 +95,7 @@ impl History {
 
     /// When the last request ended, on the history's own clock.
     fn end_us(&self) -> u64 {
-        self.entries
-            .iter()
-            .map(|entry| entry.end_us)
-            .max()
-            .unwrap_or(0)
+        self.entries.iter().map(|entry| entry.end_us).max().unwrap_or(0)
     }
 
     /// Reads a file of JSON lines, as a [`Recorder`] writes it. An entry that was invoked and never
@@ -166,18 +157,11 @@ mod tests {
             reservation: None,
             receipt: None,
         };
-        History {
-            entries: vec![entry],
-            origin,
-        }
+        History { entries: vec![entry], origin }
     }
 
     fn times(history: &History) -> Vec<(u64, u64, u64)> {
-        history
-            .entries()
-            .iter()
-            .map(|entry| (entry.seq, entry.start_us, entry.end_us))
-            .collect()
+        history.entries().iter().map(|entry| (entry.seq, entry.start_us, entry.end_us)).collect()
     }
 
     /// Proves that appended times are moved to one clock where both are known, and behind the end

@@ -44,10 +44,7 @@ impl OpsClient {
     #[must_use]
     pub fn new(access: &OpsAccess) -> Self {
         let bearer = format!("Bearer {}", access.token);
-        Self {
-            client: Client::new(access.addr),
-            bearer,
-        }
+        Self { client: Client::new(access.addr), bearer }
     }
 
     /// `GET /admin/v1/sales/{sale}`.
@@ -58,9 +55,7 @@ impl OpsClient {
     pub async fn sale(&mut self, sale: &str) -> Result<SaleView, OpsError> {
         let what = format!("sale {sale}");
         let path = format!("/admin/v1/sales/{sale}");
-        let reply = self
-            .expect(&what, Method::GET, &path, Bytes::new(), &[200])
-            .await?;
+        let reply = self.expect(&what, Method::GET, &path, Bytes::new(), &[200]).await?;
         serde_json::from_slice(&reply.body).map_err(|bad| OpsError::Unreadable(what, bad))
     }
 
@@ -73,13 +68,7 @@ impl OpsClient {
         let what = format!("creating sale {}", spec.id);
         let body =
             serde_json::to_vec(spec).map_err(|bad| OpsError::Unreadable(what.clone(), bad))?;
-        let done = self.expect(
-            &what,
-            Method::POST,
-            "/admin/v1/sales",
-            body.into(),
-            &[200, 201],
-        );
+        let done = self.expect(&what, Method::POST, "/admin/v1/sales", body.into(), &[200, 201]);
         done.await.map(drop)
     }
 
@@ -91,9 +80,7 @@ impl OpsClient {
     pub async fn transition(&mut self, sale: &str, transition: &str) -> Result<(), OpsError> {
         let what = format!("{transition} of sale {sale}");
         let path = format!("/admin/v1/sales/{sale}/{transition}");
-        self.expect(&what, Method::POST, &path, Bytes::new(), &[200])
-            .await
-            .map(drop)
+        self.expect(&what, Method::POST, &path, Bytes::new(), &[200]).await.map(drop)
     }
 
     /// Whether `GET /readyz` answers 200.
@@ -102,9 +89,7 @@ impl OpsClient {
     ///
     /// No answer at all.
     pub async fn is_ready(&mut self) -> Result<bool, Fault> {
-        self.send(Method::GET, "/readyz", Bytes::new())
-            .await
-            .map(|reply| reply.status == 200)
+        self.send(Method::GET, "/readyz", Bytes::new()).await.map(|reply| reply.status == 200)
     }
 
     /// `POST /admin/v1/reservations/{id}/confirm` with a payment's reference.
@@ -126,11 +111,7 @@ impl OpsClient {
     pub async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Reply, Fault> {
         const JSON: (HeaderName, &str) = (header::CONTENT_TYPE, "application/json");
         let bearer = (header::AUTHORIZATION, self.bearer.as_str());
-        let headers: &[_] = if body.is_empty() {
-            &[bearer]
-        } else {
-            &[bearer, JSON]
-        };
+        let headers: &[_] = if body.is_empty() { &[bearer] } else { &[bearer, JSON] };
         self.client.request(method, path, headers, body).await
     }
 
@@ -147,14 +128,7 @@ impl OpsClient {
         if wanted.contains(&reply.status) {
             return Ok(reply);
         }
-        let body = String::from_utf8_lossy(&reply.body)
-            .chars()
-            .take(500)
-            .collect();
-        Err(OpsError::Answer {
-            what: what.to_owned(),
-            status: reply.status,
-            body,
-        })
+        let body = String::from_utf8_lossy(&reply.body).chars().take(500).collect();
+        Err(OpsError::Answer { what: what.to_owned(), status: reply.status, body })
     }
 }

@@ -95,10 +95,7 @@ pub async fn wait_drained(
         }
         let waited = began.elapsed();
         if waited >= within {
-            return Err(OracleError::NotDrained {
-                outbox_length: view.outbox_length,
-                waited,
-            });
+            return Err(OracleError::NotDrained { outbox_length: view.outbox_length, waited });
         }
     }
 }
@@ -122,12 +119,7 @@ pub async fn examine(
         let after = wait_drained(ops, sale, within).await?;
         // The store was read between two equal looks at the ledger: they are of one moment.
         if before.items == after.items {
-            let evidence = Evidence {
-                history,
-                ledger: &after,
-                books: &books,
-                scope,
-            };
+            let evidence = Evidence { history, ledger: &after, books: &books, scope };
             return Ok(judge(&evidence));
         }
         before = after;
@@ -170,23 +162,13 @@ fn notes(digest: &Digest<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     let open: u64 = digest.unresolved.values().sum();
     if open > 0 {
-        notes.push(format!(
-            "{open} reservations whose outcome is still unknown"
-        ));
+        notes.push(format!("{open} reservations whose outcome is still unknown"));
     }
     let refunds = digest.evidence.books.refunds_needed.len();
     if refunds > 0 {
-        notes.push(format!(
-            "{refunds} payments for which money has to be given back"
-        ));
+        notes.push(format!("{refunds} payments for which money has to be given back"));
     }
-    let expired = digest
-        .evidence
-        .books
-        .orders
-        .iter()
-        .filter(|o| o.status == "expired")
-        .count();
+    let expired = digest.evidence.books.orders.iter().filter(|o| o.status == "expired").count();
     if expired > 0 {
         notes.push(format!("{expired} reservations expired"));
     }

@@ -55,10 +55,7 @@ pub fn bar() -> Option<ProgressFn> {
         bar.set_length(progress.total);
         bar.set_position(progress.done);
         if progress.done == progress.total {
-            bar.set_message(format!(
-                "{} reserved, wave {}",
-                progress.reserved, progress.wave
-            ));
+            bar.set_message(format!("{} reserved, wave {}", progress.reserved, progress.wave));
             bar.tick();
         }
     }))

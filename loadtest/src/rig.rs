@@ -96,9 +96,5 @@ pub async fn open(
 }
 
 fn check(connections: usize) -> Result<(), RigError> {
-    if connections == 0 {
-        Err(RigError::Nothing("connections"))
-    } else {
-        Ok(())
-    }
+    if connections == 0 { Err(RigError::Nothing("connections")) } else { Ok(()) }
 }

@@ -14,11 +14,7 @@ pub fn parse_ms(text: &str) -> Option<i64> {
     if marks.iter().any(|&(at, mark)| bytes[at] != mark) {
         return None;
     }
-    let (year, month, day) = (
-        number(bytes, 0, 4)?,
-        number(bytes, 5, 2)?,
-        number(bytes, 8, 2)?,
-    );
+    let (year, month, day) = (number(bytes, 0, 4)?, number(bytes, 5, 2)?, number(bytes, 8, 2)?);
     let (hour, minute) = (number(bytes, 11, 2)?, number(bytes, 14, 2)?);
     let second = number(bytes, 17, 2)?;
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
@@ -34,10 +30,9 @@ pub fn parse_ms(text: &str) -> Option<i64> {
 
 fn number(bytes: &[u8], at: usize, len: usize) -> Option<i64> {
     let digits = bytes.get(at..at + len)?;
-    digits.iter().try_fold(0, |sum, byte| {
-        byte.is_ascii_digit()
-            .then(|| sum * 10 + i64::from(byte - b'0'))
-    })
+    digits
+        .iter()
+        .try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
 }
 
 fn fraction_ms(bytes: &[u8]) -> Option<i64> {
@@ -71,10 +66,7 @@ mod tests {
     fn reads_instants() {
         assert_eq!(parse_ms("1970-01-01T00:00:00.000Z"), Some(0));
         assert_eq!(parse_ms("2000-02-29T12:34:56.789Z"), Some(951_827_696_789));
-        assert_eq!(
-            parse_ms("2025-12-31T23:59:59.999Z"),
-            Some(1_767_225_599_999)
-        );
+        assert_eq!(parse_ms("2025-12-31T23:59:59.999Z"), Some(1_767_225_599_999));
         assert_eq!(parse_ms("2025-12-31T23:59:59Z"), Some(1_767_225_599_000));
         assert_eq!(parse_ms("2025-12-31T23:59:59.5Z"), Some(1_767_225_599_500));
     }

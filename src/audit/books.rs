@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Row};
-use serde_json::Value;
 
 use super::findings::{Findings, Promise};
 use super::fold::{Fold, ItemFold, ReservationFold};
@@ -96,14 +95,13 @@ fn compare_orders(
 
 fn same(row: &OrderRow, known: &ReservationFold) -> Result<(), String> {
     let ReservationFold { held, status, version, payment, .. } = known;
-    let lines: Option<Value> = serde_json::from_str(&row.lines).ok();
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let differences = [
         ("user", row.user != held.user.as_str()),
         ("sale", row.sale != held.sale.as_str()),
         ("status", row.status != *status),
         ("version", row.version != i64::from(*version)),
-        ("lines", lines != Some(lines_json(&held.lines, &held.currency))),
+        ("lines", row.lines != lines_json(&held.lines, &held.currency)),
         ("total", row.total != number(held.total())),
         ("created_at", row.created_at != number(held.held_at.0)),
         ("expires_at", row.expires_at != number(held.expires_at.0)),
@@ -165,9 +163,8 @@ fn compare_carts(
         for line in &known.held.lines {
             let key = (known.held.id.to_string(), line.item.to_string());
             let found = there.remove(&key);
-            let expected = known
-                .stands()
-                .then(|| (known.held.user.to_string(), i64::from(line.quantity)));
+            let expected =
+                known.stands().then(|| (known.held.user.to_string(), i64::from(line.quantity)));
             let right = rule(found == expected, || {
                 format!("cart line {} of {}: {found:?}, not {expected:?}", key.1, key.0)
             });

@@ -242,13 +242,7 @@ impl Fold {
         self.check_taken(sale_id, &reservation.user, &reservation.lines, findings);
     }
 
-    fn end(
-        &mut self,
-        moved: &Return,
-        from: &[&str],
-        to: &'static str,
-        findings: &mut Findings,
-    ) {
+    fn end(&mut self, moved: &Return, from: &[&str], to: &'static str, findings: &mut Findings) {
         let sale = self.step(&moved.id, moved.version, from, to, findings);
         let same = self.reservations.get(&moved.id).is_some_and(|known| {
             known.held.lines == moved.lines

@@ -141,9 +141,8 @@ impl ConfigArguments {
             ("database_url", &self.database_url),
             ("auth", &self.auth),
         ];
-        let named = named
-            .into_iter()
-            .filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
+        let named =
+            named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
         let insecure = self
             .i_know_this_is_insecure
             .then(|| ("i_know_this_is_insecure".to_owned(), "true".to_owned()));

@@ -28,7 +28,8 @@ pub(super) struct Ops {
 impl Ops {
     /// The gateway at that address; `http://` only: it listens beside the operator.
     pub(super) fn at(url: &str, token: Option<String>) -> Result<Self, Failure> {
-        let wrong = || Failure::new(Exit::Usage, format!("--ops-url {url}: must be http://HOST:PORT"));
+        let wrong =
+            || Failure::new(Exit::Usage, format!("--ops-url {url}: must be http://HOST:PORT"));
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http"));
         let authority = authority.ok_or_else(wrong)?;

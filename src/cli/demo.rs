@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::arguments::DemoArguments;
 use super::client::Ops;
-use super::serve::{Signals, start};
+use super::serve::{Signals, runtime, start};
 use super::{Exit, Failure, audit as audit_command, table};
 use crate::app::{self, Gateway};
 use crate::audit;
@@ -29,8 +29,7 @@ const ITEM: &str = "sku-1";
 const DRAIN: Duration = Duration::from_secs(60);
 
 pub(super) fn run(arguments: &DemoArguments, as_json: bool) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(demo(arguments, as_json))
+    runtime()?.block_on(demo(arguments, as_json))
 }
 
 async fn demo(arguments: &DemoArguments, as_json: bool) -> Result<Exit, Failure> {
@@ -80,8 +79,8 @@ async fn show(
     gateway: &Gateway,
     dir: &Path,
 ) -> Result<Exit, Failure> {
-    let token = app::read_token(dir)
-        .map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+    let token =
+        app::read_token(dir).map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
     let public = gateway.public_address;
     let ops_url = format!("http://{}", gateway.ops_address);
     let ops = Ops::at(&ops_url, Some(token.clone()))?;
@@ -212,8 +211,14 @@ impl Report<'_> {
             ]);
         }
         let all = crowd.attempts.to_string();
-        rows.push(vec!["all attempts".to_owned(), all, String::new(), String::new(),
-                       String::new(), String::new()]);
+        rows.push(vec![
+            "all attempts".to_owned(),
+            all,
+            String::new(),
+            String::new(),
+            String::new(),
+            String::new(),
+        ]);
         println!();
         let headings = ["OUTCOME", "COUNT", "P50 ms", "P99 ms", "P99.9 ms", "MAX ms"];
         table::print(&headings, &[1, 2, 3, 4, 5], rows);

@@ -57,9 +57,8 @@ fn sale_id(text: &str) -> Result<SaleId, Failure> {
 
 /// Reads a sale and says what is wrong with it, all at once, before anybody is asked.
 fn read_sale(file: &Path) -> Result<Value, Failure> {
-    let failure = |error: String| {
-        Failure::new(Exit::Failure, format!("{}: {error}", file.display()))
-    };
+    let failure =
+        |error: String| Failure::new(Exit::Failure, format!("{}: {error}", file.display()));
     let mut text = String::new();
     if file == Path::new("-") {
         std::io::stdin().read_to_string(&mut text).map_err(|error| failure(error.to_string()))?;

@@ -23,11 +23,22 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<Exit, Failure> {
     if settings.auth == Auth::Insecure {
         warn!("auth is INSECURE: anyone can buy as anyone; for load tests only");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let ended = runtime.block_on(serve(arguments, &settings, &filter));
     // What is left are connections that were cut and jobs that nobody waits for.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
+}
+
+/// The runtime of a gateway: a thread for every core but one, which the lanes and the writer keep
+/// busy. `TOKIO_WORKER_THREADS` says otherwise.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        builder.worker_threads(cores.saturating_sub(1).max(1));
+    }
+    Ok(builder.enable_all().build()?)
 }
 
 async fn serve(

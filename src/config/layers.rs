@@ -181,8 +181,7 @@ impl Provider for Layer {
 fn said(error: &figment::Error) -> String {
     let key = error.path.join(".");
     let secret = Settings::SECRETS.contains(&key.as_str());
-    let what =
-        if secret { "is not what it should be".to_owned() } else { error.kind.to_string() };
+    let what = if secret { "is not what it should be".to_owned() } else { error.kind.to_string() };
     let from = error.metadata.as_ref().map(|metadata| metadata.name.clone());
     match (key.is_empty(), from) {
         (false, Some(from)) => format!("{key}: {what} (set by {from})"),

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::engine::Actor;
-use crate::sale::{ItemId, Move, PaymentRef, ReservationId, SaleDefinition, SaleId, UserId};
+use crate::sale::{
+    IdempotencyKey, ItemId, Move, PaymentRef, ReservationId, SaleDefinition, SaleId, UserId,
+};
 
 /// One atomic decision. Each is idempotent under its own identity, so that asking again after an
 /// unknown outcome is always safe.
@@ -56,6 +58,8 @@ pub enum Command {
         item: ItemId,
         /// Units, added or (negative) taken out.
         delta: i64,
+        /// What makes asking again the same request: units are added once per key.
+        key: IdempotencyKey,
         /// For the audit log.
         reason: Box<str>,
         /// On whose word.

@@ -11,9 +11,12 @@ use crate::clock::Millis;
 use crate::limits;
 use crate::sale::{Outcome, Refusal};
 
+use sales::Restock;
+
 /// Decides one command at `now`, changes `state` accordingly, and appends what happened to `events`.
 ///
-/// A refusal changes nothing and appends nothing. Time never steps back: an earlier `now` than the
+/// A refusal takes nothing; all that it may append is that a hold has run out, or that money which
+/// came too late has to go back. Time never steps back: an earlier `now` than the
 /// lane has seen counts as the latest. Cost: a few hash look-ups per line.
 ///
 /// # Panics
@@ -34,8 +37,9 @@ pub fn apply(
         Command::Find { id, owner } => step.find(*id, owner.as_ref()),
         Command::CreateSale { definition, actor } => step.create_sale(definition, actor),
         Command::MoveSale { sale, step: wanted, actor } => step.move_sale(sale, *wanted, actor),
-        Command::Restock { sale, item, delta, reason, actor } => {
-            step.restock(sale, item, *delta, reason, actor)
+        Command::Restock { sale, item, delta, key, reason, actor } => {
+            let restock = Restock { sale, item, delta: *delta, key, reason, actor };
+            step.restock(&restock)
         }
         Command::Inspect { sale } => step.inspect(sale),
         Command::Sweep => Ok(step.sweep()),

@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::sale::{
-    ItemId, Line, Move, PaymentRef, Reservation, ReservationId, SaleDefinition, SaleId, UserId,
-    Window,
+    IdempotencyKey, ItemId, Line, Move, PaymentRef, Reservation, ReservationId, SaleDefinition,
+    SaleId, UserId, Window,
 };
 
 /// Who did it, for the audit log.
@@ -47,6 +47,8 @@ pub enum Event {
         delta: i64,
         /// Its stock before.
         before: u64,
+        /// What makes asking again the same request.
+        key: IdempotencyKey,
         /// Why.
         reason: Box<str>,
         /// On whose word.

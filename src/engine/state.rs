@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::event::{Event, Return};
 use crate::clock::Millis;
 use crate::sale::{
-    Counters, ItemCounters, ItemId, Reservation, ReservationId, SaleDefinition, SaleId, SaleReport,
-    Status, UserId, Window,
+    Counters, IdempotencyKey, ItemCounters, ItemId, Reservation, ReservationId, SaleDefinition,
+    SaleId, SaleReport, Status, UserId, Window,
 };
 
 /// How far a lane is: `epoch-seq`. Every event has its own `seq`, one after the other, without gaps;
@@ -55,6 +55,8 @@ pub struct SaleRecord {
     items: Vec<Counters>,
     index: HashMap<ItemId, usize>,
     users: HashMap<UserId, Taken>,
+    /// Restocks by their key: item and units. One entry per change that an operator made.
+    restocks: HashMap<IdempotencyKey, (usize, i64)>,
 }
 
 /// Units that one user holds or has bought, by item. Most users have one item: no heap for those.
@@ -116,6 +118,11 @@ impl SaleRecord {
     /// Counters in the order of the definition.
     pub fn counters(&self) -> &[Counters] {
         &self.items
+    }
+
+    /// What was restocked under a key: the item's place, and units.
+    pub fn restocked(&self, key: &IdempotencyKey) -> Option<(usize, i64)> {
+        self.restocks.get(key).copied()
     }
 
     /// Units of an item that a user holds or has bought.
@@ -295,18 +302,23 @@ impl State {
                 sale.window = *after;
                 Ok(())
             }
-            Event::Restocked { sale, item, delta, before, .. } => {
+            Event::Restocked { sale, item, delta, key, before, .. } => {
                 let sale = self.sales.get_mut(sale).ok_or("no such sale")?;
                 let index = sale.item_index(item).ok_or("no such item")?;
                 if sale.items[index].stock != *before {
                     return Err("the stock was another before");
                 }
+                if sale.restocks.contains_key(key) {
+                    return Err("it was restocked under that key");
+                }
                 sale.items[index] = sale.items[index].restocked(*delta).ok_or("no such stock")?;
+                sale.restocks.insert(key.clone(), (index, *delta));
                 assert!(sale.items[index].conserved(), "conservation of {item} at restock");
                 Ok(())
             }
             Event::Held(reservation) => self.hold(reservation),
             Event::Confirmed { id, version, payment, .. } => {
+                self.must_be(id, Status::Held)?;
                 let reservation = self.transit(id, *version, Status::Confirmed, true)?;
                 reservation.payment = Some(payment.clone());
                 Ok(())
@@ -320,6 +332,7 @@ impl State {
                 Ok(())
             }
             Event::Rebooked { taken, payment } => {
+                self.must_be(&taken.id, Status::Expired)?;
                 let reservation =
                     self.transit(&taken.id, taken.version, Status::Confirmed, true)?;
                 reservation.payment = Some(payment.clone());
@@ -327,7 +340,9 @@ impl State {
             }
             Event::RefundNeeded { id, payment, .. } => {
                 let reservation = self.reservations.get_mut(id).ok_or("no such reservation")?;
-                if reservation.status.has_units() || reservation.late_payments.contains(payment) {
+                let counted = reservation.payment.as_ref() == Some(payment);
+                let held = reservation.status == Status::Held;
+                if held || counted || reservation.late_payments.contains(payment) {
                     return Err("nothing to refund");
                 }
                 reservation.late_payments.push(payment.clone());
@@ -351,6 +366,7 @@ impl State {
             items: items.iter().map(|item| Counters::new(item.stock)).collect(),
             index: items.iter().enumerate().map(|(i, item)| (item.id.clone(), i)).collect(),
             users: HashMap::new(),
+            restocks: HashMap::new(),
             definition: Arc::new(definition.clone()),
         };
         self.sales.insert(definition.id.clone(), record);
@@ -377,6 +393,11 @@ impl State {
         queue.push_back((reservation.expires_at, reservation.id));
         self.reservations.insert(reservation.id, reservation);
         Ok(())
+    }
+
+    fn must_be(&self, id: &ReservationId, status: Status) -> Result<(), &'static str> {
+        let known = self.reservations.get(id).ok_or("no such reservation")?;
+        if known.status == status { Ok(()) } else { Err("no such transition") }
     }
 
     /// Moves a reservation to its next status and version, and its units with it.

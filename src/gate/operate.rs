@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Denied, Gate, unexpected};
 use crate::engine::{Actor, Authority, Command};
 use crate::sale::{
-    ItemId, LaneId, Move, Outcome, PaymentRef, Reservation, ReservationId, SaleDefinition, SaleId,
-    SaleReport,
+    IdempotencyKey, ItemId, LaneId, Move, Outcome, PaymentRef, Reservation, ReservationId,
+    SaleDefinition, SaleId, SaleReport,
 };
 
 /// Where a lane and its books stand.
@@ -93,7 +93,7 @@ impl Gate {
         self.operate(lane, command).await.map(|(report, _)| report)
     }
 
-    /// Adds units to an item, or takes some out.
+    /// Adds units to an item, or takes some out; once per key.
     ///
     /// # Errors
     /// [`Denied`]; `stock-taken` where more would be taken out than are available.
@@ -102,11 +102,12 @@ impl Gate {
         sale: SaleId,
         item: ItemId,
         delta: i64,
+        key: IdempotencyKey,
         reason: Box<str>,
         actor: Actor,
     ) -> Result<SaleReport, Denied> {
         let lane = self.lane_of(&sale);
-        let command = Command::Restock { sale, item, delta, reason, actor };
+        let command = Command::Restock { sale, item, delta, key, reason, actor };
         self.operate(lane, command).await.map(|(report, _)| report)
     }
 
@@ -148,11 +149,7 @@ impl Gate {
 
     /// A change by an operator. It is answered when the audit log has it too, so that whoever looks
     /// there next finds it; where the store is slow the change stands all the same.
-    async fn operate(
-        &self,
-        lane: LaneId,
-        command: Command,
-    ) -> Result<(SaleReport, bool), Denied> {
+    async fn operate(&self, lane: LaneId, command: Command) -> Result<(SaleReport, bool), Denied> {
         let answer = self.ask(lane, command).await?;
         match answer.outcome {
             Outcome::Sale { report, created } => {

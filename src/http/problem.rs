@@ -111,7 +111,12 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(status: u16, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+    fn new(
+        status: u16,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
         Self { status, code, title, detail: detail.into(), retry: None, more: Map::new() }
     }
 
@@ -176,7 +181,9 @@ impl Problem {
                 "Who is calling?",
                 "the request does not say who is calling in a way that is believed here",
             ),
-            Problem::NotFound => Shape::new(404, "not-found", "Not found", "there is no such thing"),
+            Problem::NotFound => {
+                Shape::new(404, "not-found", "Not found", "there is no such thing")
+            }
             Problem::MethodNotAllowed { allow } => Shape::new(
                 405,
                 "method-not-allowed",
@@ -297,9 +304,7 @@ fn refusal_shape(code: &'static str, refusal: Refusal, now: Millis) -> Shape {
             Shape::new(409, code, "The sale is paused", "an operator has paused the sale")
                 .retry(5, 10)
         }
-        Refusal::SaleClosed => {
-            Shape::new(410, code, "The sale is over", "no more units are taken")
-        }
+        Refusal::SaleClosed => Shape::new(410, code, "The sale is over", "no more units are taken"),
         Refusal::UnknownItem(item) => {
             let detail = format!("the sale has no item {item}");
             Shape::new(422, code, "No such item", detail)
@@ -323,11 +328,11 @@ fn refusal_shape(code: &'static str, refusal: Refusal, now: Millis) -> Shape {
             409,
             code,
             "Sold out",
-            "no units are left; some wait for their payment and may come back",
+            "there are not as many units left; some wait for their payment and may come back",
         )
         .retry(5, 10),
         Refusal::SoldOut { held: false } => {
-            Shape::new(409, code, "Sold out", "no units are left")
+            Shape::new(409, code, "Sold out", "there are not as many units left")
         }
         Refusal::ReservationConfirmed => {
             Shape::new(409, code, "The reservation is paid", "a payment has confirmed it already")

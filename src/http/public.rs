@@ -109,11 +109,11 @@ impl Public {
         }
     }
 
-    /// Waits for the store within bounds.
-    async fn from_store<T>(&self, job: Job<'_, T>) -> Result<T, Problem> {
+    /// Waits for the store within bounds; `late` is what is told beyond them.
+    async fn from_store<T>(&self, job: Job<'_, T>, late: Denied) -> Result<T, Problem> {
         match tokio::time::timeout(Duration::from_millis(limits::STORE_REPLY_MS), job).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(Problem::Denied(Denied::Overloaded)),
+            Err(_) => Err(Problem::Denied(late)),
         }
     }
 }

@@ -23,7 +23,10 @@ impl Head {
 
     /// What is wrong with any request of this form, whatever it asks for.
     pub(super) fn check(&self) -> Result<(), Problem> {
-        if self.uri.path_and_query().is_some_and(|target| target.as_str().len() > limits::URI_BYTES_MAX)
+        if self
+            .uri
+            .path_and_query()
+            .is_some_and(|target| target.as_str().len() > limits::URI_BYTES_MAX)
         {
             return Err(Problem::UriTooLong);
         }
@@ -66,7 +69,6 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 fn fresh_request_id() -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let random = fastrand::u64(..);
-    let digits: [u8; 16] =
-        std::array::from_fn(|i| HEX[((random >> (4 * i)) & 0xf) as usize]);
+    let digits: [u8; 16] = std::array::from_fn(|i| HEX[((random >> (4 * i)) & 0xf) as usize]);
     HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("unnamed"))
 }

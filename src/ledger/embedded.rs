@@ -4,7 +4,9 @@
 //! memory, appends what happened to the journal in one synced transaction, and only then publishes
 //! and answers. While a batch is being synced the next one gathers.
 
+mod disk;
 mod owner;
+mod postman;
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -13,11 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
+use self::disk::DiskWatch;
 use self::owner::Owner;
 use super::journal::{Journal, JournalError};
-use super::{Fault, Inbox, LaneGauge, Ledger, Pending, inbox};
+use super::{Answer, Fault, Inbox, LaneGauge, Ledger, Pending, inbox};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::engine::{Command, Position};
@@ -115,7 +118,10 @@ pub struct Surroundings {
     pub failed: watch::Sender<bool>,
 }
 
-/// Rebuilds every lane of `dir` from its journal, publishes its sales and starts its owner.
+type Reply = oneshot::Sender<Result<Answer, Fault>>;
+
+/// Rebuilds every lane of `dir` from its journal, publishes its sales and starts its owner. Within a
+/// runtime, on which the lanes' answers are delivered.
 ///
 /// # Errors
 /// [`OpenError`]; nothing has been started then.
@@ -145,8 +151,9 @@ pub fn open(
     for (lane, journal, state) in ready {
         let (inbox, tray) = inbox(limits::LANE_INBOX);
         let (head, receiver) = watch::channel(state.position());
-        let reserve = settings.disk_reserve_bytes;
-        let owner = Owner::new(lane, dir, reserve, journal, state, head, surroundings.clone());
+        let postman = postman::start();
+        let disk = DiskWatch::new(dir, settings.disk_reserve_bytes);
+        let owner = Owner::new(lane, disk, journal, state, head, postman, surroundings.clone());
         let thread = std::thread::Builder::new().name(format!("lane-{lane}"));
         let thread = thread
             .spawn({

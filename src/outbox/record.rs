@@ -84,13 +84,14 @@ fn checksum(last: Position, events: u32, at: Millis, payload: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sale::{ItemId, SaleId};
+    use crate::sale::{IdempotencyKey, ItemId, SaleId};
 
     fn record() -> Record {
         let event = Event::Restocked {
             sale: SaleId::parse("s").unwrap(),
             item: ItemId::parse("i").unwrap(),
             delta: -3,
+            key: IdempotencyKey::parse("k").unwrap(),
             before: 9,
             reason: "counted".into(),
             actor: "admin".into(),

@@ -203,7 +203,12 @@ impl Reader {
         }
     }
 
-    fn text<'v>(&mut self, object: &'v Map<String, Value>, at: &str, name: &str) -> Option<&'v str> {
+    fn text<'v>(
+        &mut self,
+        object: &'v Map<String, Value>,
+        at: &str,
+        name: &str,
+    ) -> Option<&'v str> {
         let text = object.get(name).and_then(Value::as_str);
         if text.is_none() {
             self.fault(&format!("{at}{name}"), "is required, as a string");

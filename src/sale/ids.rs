@@ -203,9 +203,8 @@ impl ReservationId {
     /// The digest as four numbers, for filters that need several independent hashes.
     pub fn hashes(&self) -> [u32; 4] {
         // Bytes 0, 1, 6 and 8 carry lane and version: mix them away with their neighbours.
-        let word = |i: usize| {
-            u32::from_le_bytes([self.0[i], self.0[i + 1], self.0[i + 2], self.0[i + 3]])
-        };
+        let word =
+            |i: usize| u32::from_le_bytes([self.0[i], self.0[i + 1], self.0[i + 2], self.0[i + 3]]);
         let (a, b, c, d) = (word(2), word(4), word(9), word(12));
         [a ^ c.rotate_left(7), b ^ d.rotate_left(13), c ^ a.rotate_left(3), d ^ b.rotate_left(19)]
     }

@@ -40,7 +40,7 @@ pub enum Outcome {
         /// The bound of one sweep was reached.
         more: bool,
     },
-    /// A definite no: nothing has changed, and nothing will.
+    /// A definite no: nothing was taken, and nothing will be.
     Refused(Refusal),
 }
 

@@ -95,8 +95,9 @@ impl Window {
             (Move::Open | Move::Resume, Open) | (Move::Pause, Paused) | (Move::Close, Closed) => {
                 Some(*self)
             }
-            (Move::Open, Paused | Closed)
-            | (Move::Pause | Move::Resume, Scheduled | Closed) => None,
+            (Move::Open, Paused | Closed) | (Move::Pause | Move::Resume, Scheduled | Closed) => {
+                None
+            }
         }
     }
 }

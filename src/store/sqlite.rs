@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
 use self::pool::Pool;
-use super::{Digestible, Digested, Job, Store, StoreError};
+use super::{Digested, Digestible, Job, Store, StoreError};
 use crate::carts::{Cart, CartChange, CartRefusal};
 use crate::engine::Position;
 use crate::orders::{Order, OrderMark};
@@ -75,7 +75,9 @@ impl SqliteStore {
         let error = |cause: String| OpenError { path: path.clone(), cause };
         let mut connection = Connection::open(&path).map_err(|cause| error(cause.to_string()))?;
         configure(&connection).map_err(|cause| error(cause.to_string()))?;
-        schema::migrations::runner().run(&mut connection).map_err(|cause| error(cause.to_string()))?;
+        schema::migrations::runner()
+            .run(&mut connection)
+            .map_err(|cause| error(cause.to_string()))?;
         let readers: Result<Vec<_>, _> = (0..READERS).map(|_| open_reader(&path)).collect();
         let readers = readers.map_err(|cause| error(cause.to_string()))?;
         let pool = |name, connections| {

@@ -25,9 +25,7 @@ fn parse(text: &str) -> Option<Duration> {
     let mut fields = fields.split_ascii_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    Some(Duration::from_millis(
-        (user + system) * (1_000 / TICKS_PER_SECOND),
-    ))
+    Some(Duration::from_millis((user + system) * (1_000 / TICKS_PER_SECOND)))
 }
 
 #[cfg(test)]

@@ -34,23 +34,11 @@ impl Server {
     pub async fn bare(threads: usize) -> Result<Self, Failure> {
         let addr = free_address()?;
         let mut command = Command::new(std::env::current_exe().map_err(Failure::failed)?);
-        command.args([
-            "bare",
-            "--until-stdin-closes",
-            "--threads",
-            &threads.to_string(),
-        ]);
+        command.args(["bare", "--until-stdin-closes", "--threads", &threads.to_string()]);
         command.args(["--listen", &addr.to_string()]);
         let child = spawn(&mut command)?;
-        let mut server = Self {
-            child,
-            addr,
-            ops: None,
-            _data: None,
-        };
-        server
-            .wait_for(async || tokio::net::TcpStream::connect(addr).await.is_ok())
-            .await?;
+        let mut server = Self { child, addr, ops: None, _data: None };
+        server.wait_for(async || tokio::net::TcpStream::connect(addr).await.is_ok()).await?;
         Ok(server)
     }
 
@@ -79,21 +67,12 @@ impl Server {
             }
         }
         let child = spawn(&mut command)?;
-        let mut server = Self {
-            child,
-            addr,
-            ops: None,
-            _data: None,
-        };
+        let mut server = Self { child, addr, ops: None, _data: None };
         let mut probe = OpsClient::new(&OpsAccess::new(ops_addr, ""));
-        server
-            .wait_for(async || probe.is_ready().await.unwrap_or(false))
-            .await?;
+        server.wait_for(async || probe.is_ready().await.unwrap_or(false)).await?;
         let ops = OpsAccess::from_data_dir(ops_addr, data.path()).map_err(Failure::failed)?;
         let mut client = OpsClient::new(&ops);
-        client
-            .create_sale(&SaleSpec::single(SALE, ITEM, stock, Some(1)))
-            .await?;
+        client.create_sale(&SaleSpec::single(SALE, ITEM, stock, Some(1))).await?;
         client.transition(SALE, "open").await?;
         (server.ops, server._data) = (Some(ops), Some(data));
         Ok(server)
@@ -126,9 +105,7 @@ impl Server {
                 return Ok(());
             }
         }
-        Err(Failure::Unavailable(format!(
-            "the server is not ready after {READY_WITHIN:?}"
-        )))
+        Err(Failure::Unavailable(format!("the server is not ready after {READY_WITHIN:?}")))
     }
 }
 
@@ -147,9 +124,7 @@ fn spawn(command: &mut Command) -> Result<Child, Failure> {
         command.stderr(Stdio::null());
     }
     let name = command.get_program().to_string_lossy().into_owned();
-    command
-        .spawn()
-        .map_err(|bad| Failure::Failed(format!("{name}: {bad}")))
+    command.spawn().map_err(|bad| Failure::Failed(format!("{name}: {bad}")))
 }
 
 /// An address that was free a moment ago.

@@ -101,12 +101,7 @@ impl Round {
     pub fn new(bare: Sample, floodgate: Sample) -> Self {
         let throughput_ratio = floodgate.requests_per_second / bare.requests_per_second;
         let cpu_ratio = floodgate.cpu_us_per_request / bare.cpu_us_per_request;
-        Self {
-            bare,
-            floodgate,
-            throughput_ratio,
-            cpu_ratio,
-        }
+        Self { bare, floodgate, throughput_ratio, cpu_ratio }
     }
 }
 
@@ -120,11 +115,7 @@ impl Spread {
             1 => at(middle),
             _ => f64::midpoint(at(middle.saturating_sub(1)), at(middle)),
         };
-        Self {
-            median,
-            min: at(0),
-            max: at(values.len().saturating_sub(1)),
-        }
+        Self { median, min: at(0), max: at(values.len().saturating_sub(1)) }
     }
 }
 
@@ -146,10 +137,7 @@ impl Summary {
 
     /// Why the figures mean little: answers that were no 201.
     pub fn fault(&self) -> Option<String> {
-        let samples = self
-            .rounds
-            .iter()
-            .flat_map(|round| [&round.bare, &round.floodgate]);
+        let samples = self.rounds.iter().flat_map(|round| [&round.bare, &round.floodgate]);
         let others: u64 = samples.map(Sample::other_than_created).sum();
         (others > 0).then(|| format!("{others} requests were not answered by a 201"))
     }
@@ -181,11 +169,7 @@ impl fmt::Display for Spread {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} connections, {} s a run",
-            self.connections, self.seconds
-        )?;
+        writeln!(f, "{} connections, {} s a run", self.connections, self.seconds)?;
         writeln!(
             f,
             "{:<5} {:<9} {:>9} {:>10} {:>10} {:>9} {:>9} {:>9} {:>8}",
@@ -239,29 +223,8 @@ mod tests {
     #[test]
     fn medians() {
         let of = |values: &[f64]| Spread::of(values.iter().copied());
-        assert_eq!(
-            of(&[3.0, 1.0, 2.0]),
-            Spread {
-                median: 2.0,
-                min: 1.0,
-                max: 3.0
-            }
-        );
-        assert_eq!(
-            of(&[4.0, 1.0, 2.0, 3.0]),
-            Spread {
-                median: 2.5,
-                min: 1.0,
-                max: 4.0
-            }
-        );
-        assert_eq!(
-            of(&[]),
-            Spread {
-                median: 0.0,
-                min: 0.0,
-                max: 0.0
-            }
-        );
+        assert_eq!(of(&[3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
+        assert_eq!(of(&[4.0, 1.0, 2.0, 3.0]), Spread { median: 2.5, min: 1.0, max: 4.0 });
+        assert_eq!(of(&[]), Spread { median: 0.0, min: 0.0, max: 0.0 });
     }
 }

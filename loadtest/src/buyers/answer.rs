@@ -151,9 +151,8 @@ fn judge(wanted: u16, reply: &Reply) -> (Seen, Option<String>) {
     if status == wanted {
         return (Seen::Ok, None);
     }
-    let code = serde_json::from_slice::<Problem<'_>>(&reply.body)
-        .ok()
-        .map(|body| known(&body.code));
+    let code =
+        serde_json::from_slice::<Problem<'_>>(&reply.body).ok().map(|body| known(&body.code));
     match (status, code) {
         (400..=499, Some(code)) => (Seen::No(code), None),
         (503, Some(code)) if code == "outcome-unknown" => (Seen::Unknown(code), None),
@@ -189,10 +188,7 @@ struct GrantedLine<'a> {
 fn granted(wish: &Wish, sale: &str, body: &[u8]) -> Result<(Arc<str>, Receipt), String> {
     let granted: Granted<'_> = serde_json::from_slice(body).map_err(|bad| bad.to_string())?;
     if granted.sale_id != sale || granted.status != "held" {
-        return Err(format!(
-            "sale {}, status {}",
-            granted.sale_id, granted.status
-        ));
+        return Err(format!("sale {}, status {}", granted.sale_id, granted.status));
     }
     let asked = |line: &GrantedLine<'_>| {
         let same = |l: &&Line| *l.item_id == *line.item_id && l.quantity == line.quantity;
@@ -201,11 +197,7 @@ fn granted(wish: &Wish, sale: &str, body: &[u8]) -> Result<(Arc<str>, Receipt), 
     if granted.lines.len() != wish.lines.len() || !granted.lines.iter().all(asked) {
         return Err("other lines than were asked for".to_owned());
     }
-    let sum: i64 = granted
-        .lines
-        .iter()
-        .map(|l| l.unit_price * i64::from(l.quantity))
-        .sum();
+    let sum: i64 = granted.lines.iter().map(|l| l.unit_price * i64::from(l.quantity)).sum();
     if sum != granted.total {
         return Err(format!("lines add up to {sum}, total is {}", granted.total));
     }
@@ -215,10 +207,7 @@ fn granted(wish: &Wish, sale: &str, body: &[u8]) -> Result<(Arc<str>, Receipt), 
         lines: granted
             .lines
             .iter()
-            .map(|line| Line {
-                item_id: line.item_id.into(),
-                quantity: line.quantity,
-            })
+            .map(|line| Line { item_id: line.item_id.into(), quantity: line.quantity })
             .collect(),
         total: granted.total,
         held_at_ms: time(granted.held_at)?,
@@ -240,15 +229,8 @@ mod tests {
     use crate::history::{Line, Seen};
 
     fn wish() -> Wish {
-        let lines = [Line {
-            item_id: "a".into(),
-            quantity: 2,
-        }];
-        Wish {
-            user: "u".into(),
-            key: "k".into(),
-            lines: lines.into(),
-        }
+        let lines = [Line { item_id: "a".into(), quantity: 2 }];
+        Wish { user: "u".into(), key: "k".into(), lines: lines.into() }
     }
 
     fn reply(status: u16, body: &str) -> Result<Reply, Fault> {
@@ -293,15 +275,9 @@ mod tests {
     #[test]
     fn tells_no_from_unknown() {
         let sold_out = read(reply(409, r#"{"code":"sold-out"}"#));
-        assert_eq!(
-            (sold_out.next(), sold_out.may_come_back()),
-            (Next::Refused, true)
-        );
+        assert_eq!((sold_out.next(), sold_out.may_come_back()), (Next::Refused, true));
         let limit = read(reply(409, r#"{"code":"limit-reached"}"#));
-        assert_eq!(
-            (limit.next(), limit.may_come_back()),
-            (Next::Refused, false)
-        );
+        assert_eq!((limit.next(), limit.may_come_back()), (Next::Refused, false));
         let busy = read(reply(503, r#"{"code":"overloaded"}"#));
         assert_eq!((busy.next(), busy.is_unknown()), (Next::Again, false));
         let unknown = read(reply(503, r#"{"code":"outcome-unknown"}"#));

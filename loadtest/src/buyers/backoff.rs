@@ -54,9 +54,6 @@ mod tests {
         }
         let told = wait(&patience, 0, Some(1), &mut rng);
         assert!(told >= Duration::from_secs(1) && told <= patience.backoff_max);
-        assert_eq!(
-            wait(&patience, 0, Some(3_600), &mut rng),
-            patience.backoff_max
-        );
+        assert_eq!(wait(&patience, 0, Some(3_600), &mut rng), patience.backoff_max);
     }
 }

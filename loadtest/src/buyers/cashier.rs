@@ -32,18 +32,10 @@ impl Cashiers {
         let mut tasks = JoinSet::new();
         let desks = (0..CASHIERS).map(|number| {
             let (desk, queue) = mpsc::channel(CASHIER_QUEUE);
-            tasks.spawn(serve(
-                crowd.clone(),
-                OpsClient::new(ops),
-                queue,
-                number as u64,
-            ));
+            tasks.spawn(serve(crowd.clone(), OpsClient::new(ops), queue, number as u64));
             desk
         });
-        Self {
-            desks: desks.collect(),
-            tasks,
-        }
+        Self { desks: desks.collect(), tasks }
     }
 
     /// The desk for a worker.
@@ -54,10 +46,7 @@ impl Cashiers {
     /// Lets everybody pay who still stands.
     pub(super) async fn settle(&self, standing: Vec<Held>) {
         for (number, held) in standing.into_iter().enumerate() {
-            let payment = Payment {
-                held,
-                repeats: false,
-            };
+            let payment = Payment { held, repeats: false };
             drop(self.desks[number % self.desks.len()].send(payment).await);
         }
     }
@@ -92,10 +81,7 @@ async fn pay(crowd: &Crowd, ops: &mut OpsClient, payment: &Payment, rng: &mut Rn
     let reference: Arc<str> = format!("pay-{}", held.reservation).into();
     let answer = insist_on_payment(crowd, ops, held, &reference, false, rng).await;
     if answer.next() == Next::Refused && answer.seen != Seen::No("reservation-expired".into()) {
-        let what = format!(
-            "payment for {} refused: {:?}",
-            held.reservation, answer.seen
-        );
+        let what = format!("payment for {} refused: {:?}", held.reservation, answer.seen);
         crowd.anomalies.report(what);
     }
     if answer.next() != Next::Granted || !payment.repeats {
@@ -103,17 +89,12 @@ async fn pay(crowd: &Crowd, ops: &mut OpsClient, payment: &Payment, rng: &mut Rn
     }
     let again = insist_on_payment(crowd, ops, held, &reference, true, rng).await;
     if again.next() == Next::Refused {
-        let what = format!(
-            "payment for {} repeated: {:?}",
-            held.reservation, again.seen
-        );
+        let what = format!("payment for {} repeated: {:?}", held.reservation, again.seen);
         crowd.anomalies.report(what);
     }
     let second: Arc<str> = format!("pay-again-{}", held.reservation).into();
     let other = insist_on_payment(crowd, ops, held, &second, false, rng).await;
     if other.next() == Next::Granted {
-        crowd
-            .anomalies
-            .report(format!("{} was paid twice", held.reservation));
+        crowd.anomalies.report(format!("{} was paid twice", held.reservation));
     }
 }

@@ -83,9 +83,7 @@ impl Crowd {
         });
         let identity = self.plan.identity;
         let (headers, body) = (wish.headers(identity), wish.body(identity).into());
-        let came = client
-            .request(Method::POST, &self.reserve_path, &headers, body)
-            .await;
+        let came = client.request(Method::POST, &self.reserve_path, &headers, body).await;
         let location = came.as_ref().ok().and_then(|reply| reply.location.clone());
         let mut answer = Answer::to_reserve(wish, &self.plan.sale, came);
         if let Some(id) = &answer.reservation
@@ -100,8 +98,7 @@ impl Crowd {
 
     /// Cancels; `repeats` says that it was cancelled before.
     pub(super) async fn cancel(&self, client: &mut Client, held: &Held, repeats: bool) -> Answer {
-        self.about(client, held, Op::Cancel, Method::DELETE, repeats)
-            .await
+        self.about(client, held, Op::Cancel, Method::DELETE, repeats).await
     }
 
     /// Reads a reservation as its owner, or as whoever `held` names.
@@ -119,9 +116,7 @@ impl Crowd {
     ) -> Answer {
         let ticket = self.recorder.invoke(intent_about(held, op, None, repeats));
         let path = format!("/v1/reservations/{}", held.reservation);
-        let came = client
-            .request(method, &path, &[(USER, &held.user)], Bytes::new())
-            .await;
+        let came = client.request(method, &path, &[(USER, &held.user)], Bytes::new()).await;
         let answer = Answer::to_other(200, came);
         self.recorder.end(ticket, answer.ending());
         self.notice(&answer);
@@ -137,9 +132,7 @@ impl Crowd {
         repeats: bool,
     ) -> Answer {
         let payment_ref = Some(payment.clone());
-        let ticket = self
-            .recorder
-            .invoke(intent_about(held, Op::Confirm, payment_ref, repeats));
+        let ticket = self.recorder.invoke(intent_about(held, Op::Confirm, payment_ref, repeats));
         let answer = Answer::to_other(200, ops.confirm(&held.reservation, payment).await);
         self.recorder.end(ticket, answer.ending());
         self.notice(&answer);

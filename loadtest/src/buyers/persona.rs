@@ -90,10 +90,7 @@ mod tests {
     #[test]
     fn same_seed_same_persona() {
         for n in 0..100 {
-            assert_eq!(
-                Persona::draw(&plan(), n, 0, 2),
-                Persona::draw(&plan(), n, 0, 2)
-            );
+            assert_eq!(Persona::draw(&plan(), n, 0, 2), Persona::draw(&plan(), n, 0, 2));
         }
     }
 
@@ -116,9 +113,6 @@ mod tests {
         let mut plan = plan();
         plan.habits.cancel_ratio = 1.0;
         assert_eq!(Persona::draw(&plan, 1, 0, 2).ending, Ending::Cancels);
-        assert_eq!(
-            Persona::draw(&plan, 1, CANCEL_WAVES_MAX, 2).ending,
-            Ending::Waits
-        );
+        assert_eq!(Persona::draw(&plan, 1, CANCEL_WAVES_MAX, 2).ending, Ending::Waits);
     }
 }

@@ -210,10 +210,7 @@ impl CrowdPlan {
             ("confirm_ratio", self.habits.confirm_ratio),
             ("basket_ratio", self.habits.basket_ratio),
         ];
-        match ratios
-            .iter()
-            .find(|(_, ratio)| !(0.0..=1.0).contains(ratio))
-        {
+        match ratios.iter().find(|(_, ratio)| !(0.0..=1.0).contains(ratio)) {
             Some((name, _)) => Err(BadPlan::Ratio(name)),
             None => Ok(()),
         }
@@ -234,10 +231,7 @@ mod tests {
         assert_eq!(bad.check(), Err(BadPlan::Nothing("users")));
         let mut bad = plan.clone();
         bad.connections = 1_000_000;
-        assert!(matches!(
-            bad.check(),
-            Err(BadPlan::TooMany("connections", _))
-        ));
+        assert!(matches!(bad.check(), Err(BadPlan::TooMany("connections", _))));
         let mut bad = plan;
         bad.habits.cancel_ratio = f64::NAN;
         assert_eq!(bad.check(), Err(BadPlan::Ratio("cancel_ratio")));

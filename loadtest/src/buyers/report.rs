@@ -87,21 +87,14 @@ impl CrowdReport {
 }
 
 fn reservations(entries: &[Entry]) -> u64 {
-    let granted = entries
-        .iter()
-        .filter(|entry| entry.op == Op::Reserve && entry.seen == Seen::Ok);
-    granted
-        .filter_map(|entry| entry.reservation.as_ref())
-        .collect::<HashSet<_>>()
-        .len() as u64
+    let granted = entries.iter().filter(|entry| entry.op == Op::Reserve && entry.seen == Seen::Ok);
+    granted.filter_map(|entry| entry.reservation.as_ref()).collect::<HashSet<_>>().len() as u64
 }
 
 fn latencies(entries: &[Entry]) -> BTreeMap<String, Percentiles> {
     let mut by_outcome: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     // What never ended, or never began, took no time that means anything.
-    let timed = entries
-        .iter()
-        .filter(|entry| entry.end_us > 0 && entry.outcome() != "not-sent");
+    let timed = entries.iter().filter(|entry| entry.end_us > 0 && entry.outcome() != "not-sent");
     for entry in timed {
         let latency = entry.end_us.saturating_sub(entry.start_us);
         by_outcome.entry(entry.outcome()).or_default().push(latency);

@@ -28,18 +28,11 @@ pub(super) enum Open {
 
 /// All that is unknown in a history, in order.
 pub(super) fn questions(history: &History) -> Vec<Open> {
-    let open = history
-        .keys()
-        .into_iter()
-        .filter(|key| key.standing() == Standing::Unresolved);
+    let open = history.keys().into_iter().filter(|key| key.standing() == Standing::Unresolved);
     let mut questions: Vec<Open> = open
         .map(|story| {
             let lines = story.entries[0].lines.clone();
-            Open::Reserve(Wish {
-                user: story.user.clone(),
-                key: story.key.clone(),
-                lines,
-            })
+            Open::Reserve(Wish { user: story.user.clone(), key: story.key.clone(), lines })
         })
         .collect();
     let mut endings: BTreeMap<(Op, &str, Option<&str>), Vec<&Entry>> = BTreeMap::new();
@@ -59,10 +52,7 @@ fn question(asked: &[&Entry]) -> Option<Open> {
     if !last.is_unknown() || asked.iter().any(|entry| entry.seen == Seen::Ok) {
         return None;
     }
-    let held = Held {
-        user: last.user.clone(),
-        reservation: last.reservation.clone()?,
-    };
+    let held = Held { user: last.user.clone(), reservation: last.reservation.clone()? };
     match (&last.payment_ref, last.op) {
         (Some(payment), Op::Confirm) => Some(Open::Confirm(held, payment.clone())),
         (_, Op::Cancel) => Some(Open::Cancel(held)),
@@ -82,10 +72,7 @@ pub(super) async fn ask_all(
     for number in 0..connections {
         tasks.spawn(ask_some(crowd.clone(), queue.clone(), number as u64));
     }
-    let mut found = Resolution {
-        unknown,
-        ..Resolution::default()
-    };
+    let mut found = Resolution { unknown, ..Resolution::default() };
     while let Some(joined) = tasks.join_next().await {
         let (granted, refused) = joined?;
         found.granted += granted;

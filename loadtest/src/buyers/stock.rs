@@ -43,10 +43,7 @@ struct PublicItem {
 
 impl Stock {
     pub(super) fn new(crowd: &Crowd) -> Self {
-        Self {
-            client: crowd.client(),
-            ops: crowd.plan.ops.as_ref().map(OpsClient::new),
-        }
+        Self { client: crowd.client(), ops: crowd.plan.ops.as_ref().map(OpsClient::new) }
     }
 
     /// What is left, if anything. A unit that was just returned may stay unseen for a while, so
@@ -84,11 +81,7 @@ impl Stock {
 
     async fn count(ops: &mut OpsClient, crowd: &Crowd) -> Option<Left> {
         let view = ops.sale(&crowd.plan.sale).await.ok()?;
-        let mut left = Left {
-            units: Some(0),
-            taken: Some(0),
-            ..Left::default()
-        };
+        let mut left = Left { units: Some(0), taken: Some(0), ..Left::default() };
         for item in &view.items {
             let Some(number) = number(crowd, &item.id) else {
                 continue;
@@ -106,19 +99,12 @@ impl Stock {
 
     async fn read(client: &mut Client, crowd: &Crowd) -> Option<Left> {
         let path = format!("/v1/sales/{}", crowd.plan.sale);
-        let reply = client
-            .request(Method::GET, &path, &[], Bytes::new())
-            .await
-            .ok()?;
+        let reply = client.request(Method::GET, &path, &[], Bytes::new()).await.ok()?;
         let sale: PublicSale = serde_json::from_slice(&reply.body).ok()?;
         let for_sale = |item: &PublicItem| matches!(&*item.availability, "available" | "low");
         let numbers = sale.items.iter().filter(|item| for_sale(item));
         let items = numbers.filter_map(|item| number(crowd, &item.id)).collect();
-        Some(Left {
-            items,
-            units: None,
-            taken: None,
-        })
+        Some(Left { items, units: None, taken: None })
     }
 }
 

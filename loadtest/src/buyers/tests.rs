@@ -30,25 +30,13 @@ fn plan(shop: &Shop, users: u64) -> CrowdPlan {
 
 async fn go(plan: &CrowdPlan) -> CrowdReport {
     let report = run(plan, Control::default()).await.unwrap();
-    assert_eq!(
-        report.attempts,
-        report.outcomes.values().sum::<u64>(),
-        "figures add up"
-    );
-    assert_eq!(
-        report.latency_us["all"].count + not_timed(&report),
-        report.attempts
-    );
+    assert_eq!(report.attempts, report.outcomes.values().sum::<u64>(), "figures add up");
+    assert_eq!(report.latency_us["all"].count + not_timed(&report), report.attempts);
     report
 }
 
 fn not_timed(report: &CrowdReport) -> u64 {
-    let never_ended = report
-        .history
-        .entries()
-        .iter()
-        .filter(|entry| entry.end_us == 0)
-        .count();
+    let never_ended = report.history.entries().iter().filter(|entry| entry.end_us == 0).count();
     report.outcomes.get("not-sent").copied().unwrap_or(0) + never_ended as u64
 }
 
@@ -56,14 +44,9 @@ async fn judge(shop: &Shop, report: &CrowdReport, sold_out: bool) -> Verdict {
     let dir = tempfile::tempdir().unwrap();
     shop.write_store(dir.path());
     let ops = OpsAccess::new(shop.addr, "token");
-    let scope = Scope {
-        complete: true,
-        sold_out,
-    };
+    let scope = Scope { complete: true, sold_out };
     let within = Duration::from_secs(5);
-    examine(&ops, dir.path(), "flash", &report.history, scope, within)
-        .await
-        .unwrap()
+    examine(&ops, dir.path(), "flash", &report.history, scope, within).await.unwrap()
 }
 
 /// Proves the whole way with a shop in order: everything is sold, every standing winner has paid,
@@ -86,11 +69,7 @@ async fn a_shop_in_order() {
         "idempotency-key-reused",
         "reservation-confirmed",
     ] {
-        assert!(
-            report.outcomes.contains_key(outcome),
-            "{outcome}: {:?}",
-            report.outcomes
-        );
+        assert!(report.outcomes.contains_key(outcome), "{outcome}: {:?}", report.outcomes);
     }
     assert_eq!(report.reservations, report.outcomes["reserved"]);
     let verdict = judge(&shop, &report, true).await;
@@ -122,9 +101,7 @@ async fn a_flaky_shop() {
     assert_eq!(report.anomalies, Vec::<String>::new());
     assert!(report.outcomes["unknown"] > 0 && report.outcomes["overloaded"] > 0);
     let shop = shop.reopen().await;
-    let resolution = resolve(&mut report.history, &plan, Control::default())
-        .await
-        .unwrap();
+    let resolution = resolve(&mut report.history, &plan, Control::default()).await.unwrap();
     assert_eq!(resolution.unresolved, 0);
     let verdict = judge(&shop, &report, false).await;
     assert!(verdict.ok, "{verdict}");
@@ -138,11 +115,7 @@ async fn second_chances() {
     let mut plan = plan(&shop, 130);
     plan.habits = Habits::PLAIN;
     let report = go(&plan).await;
-    assert!(
-        report.waves > 0 && report.outcomes["sale-paused"] == 50,
-        "{:?}",
-        report.outcomes
-    );
+    assert!(report.waves > 0 && report.outcomes["sale-paused"] == 50, "{:?}", report.outcomes);
     let verdict = judge(&shop, &report, true).await;
     assert!(verdict.ok, "{verdict}");
 }
@@ -151,25 +124,14 @@ async fn second_chances() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lying_shops() {
     for (quirk, anomaly, check) in [
-        (
-            Quirk::ForgetsKeys,
-            "two reservations for one key",
-            Some("one reservation a key"),
-        ),
-        (
-            Quirk::ChangesReplays,
-            "a replay with another body",
-            Some("replays are equal"),
-        ),
+        (Quirk::ForgetsKeys, "two reservations for one key", Some("one reservation a key")),
+        (Quirk::ChangesReplays, "a replay with another body", Some("replays are equal")),
         (Quirk::ShowsStrangers, "stranger reads", None),
     ] {
         let shop = Shop::open(&ITEMS, quirk).await;
         let report = go(&plan(&shop, 200)).await;
         assert!(report.anomalies_total >= report.anomalies.len() as u64);
-        assert!(
-            report.anomalies.iter().any(|found| found.contains(anomaly)),
-            "{quirk:?}"
-        );
+        assert!(report.anomalies.iter().any(|found| found.contains(anomaly)), "{quirk:?}");
         if let Some(check) = check {
             let verdict = judge(&shop, &report, false).await;
             assert!(!verdict.check(check).unwrap().ok, "{quirk:?}\n{verdict}");
@@ -190,13 +152,8 @@ async fn a_shop_that_dies() {
 
     let shop = shop.reopen().await;
     let before = report.history.len();
-    let resolution = resolve(&mut report.history, &plan, Control::default())
-        .await
-        .unwrap();
-    assert!(
-        resolution.unknown > 0 && resolution.unresolved == 0,
-        "{resolution:?}"
-    );
+    let resolution = resolve(&mut report.history, &plan, Control::default()).await.unwrap();
+    assert!(resolution.unknown > 0 && resolution.unresolved == 0, "{resolution:?}");
     assert_eq!(resolution.unknown, resolution.granted + resolution.refused);
     assert!(report.history.len() >= before + usize::try_from(resolution.unknown).unwrap());
 
@@ -233,10 +190,7 @@ async fn tells_progress() {
             assert_eq!(progress.total, 50);
         }
     });
-    let control = Control {
-        progress: Some(progress),
-        ..Control::default()
-    };
+    let control = Control { progress: Some(progress), ..Control::default() };
     run(&plan(&shop, 50), control).await.unwrap();
     assert_eq!(home.load(Ordering::Relaxed), 50);
 }

@@ -27,10 +27,9 @@ impl Worker {
                 self.celebrate(&wish, &answer, &persona).await;
                 Visited::Home
             }
-            Next::Again if errand.tries + 1 < crowd.plan.patience.tries_max => Visited::Later {
-                retry_after: answer.retry_after,
-                unknown,
-            },
+            Next::Again if errand.tries + 1 < crowd.plan.patience.tries_max => {
+                Visited::Later { retry_after: answer.retry_after, unknown }
+            }
             Next::Again if unknown => Visited::Home,
             Next::Again | Next::Refused => {
                 if answer.may_come_back() {
@@ -71,17 +70,10 @@ impl Worker {
         let Some(reservation) = answer.reservation.clone() else {
             return;
         };
-        let units = wish
-            .lines
-            .iter()
-            .map(|line| u64::from(line.quantity))
-            .sum::<u64>();
+        let units = wish.lines.iter().map(|line| u64::from(line.quantity)).sum::<u64>();
         self.crowd.count_win();
         self.won += 1;
-        let held = Held {
-            user: wish.user.clone(),
-            reservation,
-        };
+        let held = Held { user: wish.user.clone(), reservation };
         if persona.sending == Sending::TwiceInARow || persona.repeats {
             self.same_again(wish, answer.clone()).await;
         }
@@ -100,10 +92,7 @@ impl Worker {
                 return;
             }
             Ending::PaysAtOnce if self.desk.is_some() => {
-                let payment = Payment {
-                    held,
-                    repeats: persona.repeats,
-                };
+                let payment = Payment { held, repeats: persona.repeats };
                 if let Some(desk) = &self.desk {
                     // A desk closes only when the crowd is over.
                     drop(desk.send(payment).await);
@@ -147,19 +136,13 @@ impl Worker {
         let answer = self.insist(Question::Misuse(&other)).await;
         let right = Seen::No("idempotency-key-reused".into());
         if answer.next() != Next::Again && answer.seen != right {
-            self.strange(
-                wish,
-                &format!("key reused with another body: {:?}", answer.seen),
-            );
+            self.strange(wish, &format!("key reused with another body: {:?}", answer.seen));
         }
     }
 
     /// The owner sees the reservation at once; a stranger never does.
     async fn look(&mut self, held: &Held) {
-        let stranger = Held {
-            user: format!("{}-stranger", held.user).into(),
-            ..held.clone()
-        };
+        let stranger = Held { user: format!("{}-stranger", held.user).into(), ..held.clone() };
         for (who, right) in [(held, Seen::Ok), (&stranger, Seen::No("not-found".into()))] {
             let answer = self.insist(Question::Look(who)).await;
             if answer.next() != Next::Again && answer.seen != right {
@@ -180,10 +163,7 @@ impl Worker {
             }
         }
         if first.next() == Next::Refused {
-            let what = format!(
-                "{} could not be cancelled: {:?}",
-                held.reservation, first.seen
-            );
+            let what = format!("{} could not be cancelled: {:?}", held.reservation, first.seen);
             self.crowd.anomalies.report(what);
         }
         first.next() == Next::Granted
@@ -194,8 +174,6 @@ impl Worker {
     }
 
     fn strange(&self, wish: &Wish, what: &str) {
-        self.crowd
-            .anomalies
-            .report(format!("{} with key {}: {what}", wish.user, wish.key));
+        self.crowd.anomalies.report(format!("{} with key {}: {what}", wish.user, wish.key));
     }
 }

@@ -17,20 +17,12 @@ pub(super) struct Wave {
 impl Wave {
     pub(super) fn new(number: u32, buyers: Vec<u64>, items: Vec<usize>) -> Self {
         let (next, home) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self {
-            number,
-            items,
-            buyers,
-            next,
-            home,
-        }
+        Self { number, items, buyers, next, home }
     }
 
     /// The next buyer, while there is one.
     pub(super) fn next(&self) -> Option<u64> {
-        self.buyers
-            .get(self.next.fetch_add(1, Ordering::Relaxed))
-            .copied()
+        self.buyers.get(self.next.fetch_add(1, Ordering::Relaxed)).copied()
     }
 
     /// How many there are.

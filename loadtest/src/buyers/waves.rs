@@ -28,10 +28,7 @@ pub(super) async fn send(
     let workers: Vec<Worker> = (0..plan.connections).map(worker).collect();
 
     let all_items = (0..plan.items.len()).collect();
-    let mut tally = Tally {
-        workers,
-        refused: Vec::new(),
-    };
+    let mut tally = Tally { workers, refused: Vec::new() };
     tally.send(Wave::new(0, buyers, all_items)).await?;
 
     let mut stock = Stock::new(crowd);
@@ -57,14 +54,7 @@ pub(super) async fn send(
             backoff::sleep(&crowd.stop, LOOK_EVERY.mul_f64(1.0 + rng.f64() * 2.0)).await;
         }
     }
-    Ok((
-        number,
-        tally
-            .workers
-            .into_iter()
-            .flat_map(|worker| worker.standing)
-            .collect(),
-    ))
+    Ok((number, tally.workers.into_iter().flat_map(|worker| worker.standing).collect()))
 }
 
 /// Enough to take what is left and a few more, so that there is still a crowd.

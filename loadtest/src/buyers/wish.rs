@@ -37,10 +37,7 @@ impl Shelf {
         };
         let numbers = 0..plan.items.len();
         Self {
-            singles: numbers
-                .clone()
-                .map(|at| [line(at, plan.quantity)].into())
-                .collect(),
+            singles: numbers.clone().map(|at| [line(at, plan.quantity)].into()).collect(),
             pairs: numbers
                 .map(|at| [line(at, plan.quantity), line(at + 1, plan.quantity)].into())
                 .collect(),
@@ -49,23 +46,11 @@ impl Shelf {
 
     /// What buyer `n` wants in a wave that has the items of these numbers.
     pub(super) fn wish(&self, plan: &CrowdPlan, n: u64, wave: &Wave, persona: &Persona) -> Wish {
-        let from = if persona.basket {
-            &self.pairs
-        } else {
-            &self.singles
-        };
-        let item = wave
-            .items
-            .get(persona.item)
-            .copied()
-            .unwrap_or(persona.item);
+        let from = if persona.basket { &self.pairs } else { &self.singles };
+        let item = wave.items.get(persona.item).copied().unwrap_or(persona.item);
         let user: Arc<str> = format!("{}{n}", plan.user_prefix).into();
         let key = format!("{user}-{:x}-{}", plan.seed, wave.number).into();
-        Wish {
-            user,
-            key,
-            lines: from[item % from.len()].clone(),
-        }
+        Wish { user, key, lines: from[item % from.len()].clone() }
     }
 }
 
@@ -74,22 +59,14 @@ impl Wish {
     pub(super) fn misused(&self, plan: &CrowdPlan) -> Self {
         let mut lines = self.lines.to_vec();
         if let [only] = &mut lines[..] {
-            match plan
-                .items
-                .iter()
-                .find(|item| item.as_str() != &*only.item_id)
-            {
+            match plan.items.iter().find(|item| item.as_str() != &*only.item_id) {
                 Some(other) => only.item_id = other.as_str().into(),
                 None => only.quantity = only.quantity.saturating_add(1),
             }
         } else {
             lines.truncate(1);
         }
-        Self {
-            user: self.user.clone(),
-            key: self.key.clone(),
-            lines: lines.into(),
-        }
+        Self { user: self.user.clone(), key: self.key.clone(), lines: lines.into() }
     }
 
     /// The JSON body.
@@ -102,11 +79,7 @@ impl Wish {
         let body = Body {
             item_id: single.map(|line| &*line.item_id),
             quantity: single.map(|line| line.quantity),
-            lines: if single.is_some() {
-                None
-            } else {
-                Some(&self.lines)
-            },
+            lines: if single.is_some() { None } else { Some(&self.lines) },
             user_id: in_body.then_some(&*self.user),
             idempotency_key: in_body.then_some(&*self.key),
         };
@@ -144,11 +117,7 @@ mod tests {
 
     fn wish(items: &[&str], basket: bool) -> (CrowdPlan, Wish) {
         let plan = CrowdPlan::new(([127, 0, 0, 1], 1).into(), "s", items, 10);
-        let persona = Persona {
-            item: 0,
-            basket,
-            ..Persona::draw(&plan, 3, 0, 1)
-        };
+        let persona = Persona { item: 0, basket, ..Persona::draw(&plan, 3, 0, 1) };
         let wave = Wave::new(0, vec![3], vec![0]);
         let wish = Shelf::new(&plan).wish(&plan, 3, &wave, &persona);
         (plan, wish)
@@ -162,10 +131,7 @@ mod tests {
     #[test]
     fn bodies_are_of_the_contract() {
         let (_, single) = wish(&["a"], false);
-        assert_eq!(
-            body(&single, Identity::Header),
-            r#"{"item_id":"a","quantity":1}"#
-        );
+        assert_eq!(body(&single, Identity::Header), r#"{"item_id":"a","quantity":1}"#);
         assert_eq!(
             body(&single, Identity::Body),
             r#"{"item_id":"a","quantity":1,"user_id":"u3","idempotency_key":"u3-1-0"}"#
@@ -180,11 +146,7 @@ mod tests {
     /// Proves that a misused key always comes with another body.
     #[test]
     fn misuse_changes_the_body() {
-        for (items, basket) in [
-            (&["a"][..], false),
-            (&["a", "b"], false),
-            (&["a", "b"], true),
-        ] {
+        for (items, basket) in [(&["a"][..], false), (&["a", "b"], false), (&["a", "b"], true)] {
             let (plan, wish) = wish(items, basket);
             let misused = wish.misused(&plan);
             assert_eq!(misused.key, wish.key);

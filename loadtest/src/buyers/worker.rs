@@ -90,19 +90,11 @@ impl Worker {
             let (n, tries) = (errand.n, errand.tries + 1);
             match self.visit(&wave, &errand).await {
                 Visited::Home => self.crowd.report_home(&wave),
-                Visited::Later {
-                    retry_after,
-                    unknown,
-                } => {
+                Visited::Later { retry_after, unknown } => {
                     let patience = &self.crowd.plan.patience;
                     let wait = backoff::wait(patience, errand.tries, retry_after, &mut self.rng);
                     let due = Instant::now() + wait;
-                    self.waiting.push(Reverse(Errand {
-                        due,
-                        n,
-                        tries,
-                        unknown,
-                    }));
+                    self.waiting.push(Reverse(Errand { due, n, tries, unknown }));
                 }
             }
         }
@@ -113,19 +105,10 @@ impl Worker {
     /// Who is due comes before who is new.
     fn next(&mut self, wave: &Wave) -> Option<Errand> {
         let now = Instant::now();
-        if self
-            .waiting
-            .peek()
-            .is_some_and(|Reverse(earliest)| earliest.due <= now)
-        {
+        if self.waiting.peek().is_some_and(|Reverse(earliest)| earliest.due <= now) {
             return self.waiting.pop().map(|Reverse(errand)| errand);
         }
         let n = wave.next()?;
-        Some(Errand {
-            due: now,
-            n,
-            tries: 0,
-            unknown: false,
-        })
+        Some(Errand { due: now, n, tries: 0, unknown: false })
     }
 }

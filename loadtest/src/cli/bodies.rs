@@ -62,12 +62,7 @@ mod tests {
     /// Proves one line a user, with a user and a key of its own.
     #[test]
     fn writes_lines() {
-        let options = BodiesOptions {
-            users: 2,
-            item: "i".into(),
-            quantity: 1,
-            prefix: "u".into(),
-        };
+        let options = BodiesOptions { users: 2, item: "i".into(), quantity: 1, prefix: "u".into() };
         let mut out = Vec::new();
         write(&options, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

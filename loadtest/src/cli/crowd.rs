@@ -1,5 +1,6 @@
 //! `crowd`: the buyers on the command line.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use floodgate_loadtest::limits::CONNECTIONS_DEFAULT;
 use floodgate_loadtest::ops::{OpsClient, SaleSpec};
 use floodgate_loadtest::progress;
 
-use super::{Failure, OpsOptions, address, block_on, print_json};
+use super::{Failure, OpsOptions, address, block_on, print, print_json};
 
 #[derive(Debug, Args)]
 pub struct CrowdOptions {
@@ -115,24 +116,18 @@ pub fn run(options: &CrowdOptions) -> Result<(), Failure> {
     if options.json {
         print_json(&report)?;
     } else {
-        print(&report);
+        print(&Table(&report).to_string())?;
     }
     verdict(options, &report)
 }
 
 fn verdict(options: &CrowdOptions, report: &CrowdReport) -> Result<(), Failure> {
     if report.anomalies_total > 0 {
-        return Err(Failure::Broken(format!(
-            "{} strange answers",
-            report.anomalies_total
-        )));
+        return Err(Failure::Broken(format!("{} strange answers", report.anomalies_total)));
     }
     let unsent = report.outcomes.get("not-sent").copied().unwrap_or(0);
     if unsent == report.attempts {
-        return Err(Failure::Unavailable(format!(
-            "{} cannot be reached",
-            options.target
-        )));
+        return Err(Failure::Unavailable(format!("{} cannot be reached", options.target)));
     }
     Ok(())
 }
@@ -146,11 +141,7 @@ fn plan(options: &CrowdOptions) -> Result<CrowdPlan, Failure> {
         connections: options.connections,
         quantity: options.quantity,
         seed: options.seed,
-        identity: if options.identity_in_body {
-            Identity::Body
-        } else {
-            Identity::Header
-        },
+        identity: if options.identity_in_body { Identity::Body } else { Identity::Header },
         habits: Habits {
             duplicate_ratio: habits.duplicate_ratio,
             retry_ratio: habits.retry_ratio,
@@ -176,34 +167,26 @@ fn sale(options: &CrowdOptions, stock: u64) -> SaleSpec {
     spec
 }
 
-fn print(report: &CrowdReport) {
-    println!(
-        "{} requests in {:.2} s, {} reservations, {} waves of second chances{}",
-        report.attempts,
-        report.elapsed_seconds,
-        report.reservations,
-        report.waves,
-        if report.stopped {
-            ", stopped early"
-        } else {
-            ""
+/// A report for people.
+struct Table<'a>(&'a CrowdReport);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = self.0;
+        let stopped = if report.stopped { ", stopped early" } else { "" };
+        writeln!(
+            f,
+            "{} requests in {:.2} s, {} reservations, {} waves of second chances{stopped}",
+            report.attempts, report.elapsed_seconds, report.reservations, report.waves,
+        )?;
+        let (outcome, count) = ("outcome", "requests");
+        writeln!(f, "{outcome:<26} {count:>10} {:>9} {:>9} {:>9}", "p50 ms", "p99 ms", "max ms")?;
+        let ms = |us: u64| us as f64 / 1e3;
+        for (outcome, count) in &report.outcomes {
+            let latency = report.latency_us.get(outcome).copied().unwrap_or_default();
+            let (p50, p99, max) = (ms(latency.p50), ms(latency.p99), ms(latency.max));
+            writeln!(f, "{outcome:<26} {count:>10} {p50:>9.2} {p99:>9.2} {max:>9.2}")?;
         }
-    );
-    println!(
-        "{:<26} {:>10} {:>9} {:>9} {:>9}",
-        "outcome", "requests", "p50 ms", "p99 ms", "max ms"
-    );
-    let ms = |us: u64| us as f64 / 1e3;
-    for (outcome, count) in &report.outcomes {
-        let latency = report.latency_us.get(outcome).copied().unwrap_or_default();
-        println!(
-            "{outcome:<26} {count:>10} {:>9.2} {:>9.2} {:>9.2}",
-            ms(latency.p50),
-            ms(latency.p99),
-            ms(latency.max)
-        );
-    }
-    for anomaly in &report.anomalies {
-        println!("strange: {anomaly}");
+        report.anomalies.iter().try_for_each(|anomaly| writeln!(f, "strange: {anomaly}"))
     }
 }

@@ -1,5 +1,6 @@
 //! `closed` and `open`: the load generators.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use clap::Args;
 use floodgate_loadtest::limits::CONNECTIONS_DEFAULT;
 use floodgate_loadtest::rig::{self, GetRequest, Render, ReserveRequest, Stats, Until};
 
-use super::{Failure, address, block_on, print_json};
+use super::{Failure, address, block_on, print, print_json};
 
 #[derive(Debug, Args)]
 struct LoadOptions {
@@ -67,36 +68,16 @@ pub struct OpenOptions {
 pub fn closed(options: &ClosedOptions) -> Result<(), Failure> {
     let load = &options.load;
     let time = seconds(load.seconds)?;
-    let until = options
-        .count
-        .map_or(Until::Elapsed(time), |count| Until::Count(count, time));
-    let run = rig::closed(
-        load.target,
-        load.connections,
-        until,
-        options.first,
-        requests(load),
-    );
-    print(
-        load,
-        &block_on(load.threads, async { run.await.map_err(Failure::failed) })?,
-    )
+    let until = options.count.map_or(Until::Elapsed(time), |count| Until::Count(count, time));
+    let run = rig::closed(load.target, load.connections, until, options.first, requests(load));
+    show(load, &block_on(load.threads, async { run.await.map_err(Failure::failed) })?)
 }
 
 pub fn open(options: &OpenOptions) -> Result<(), Failure> {
     let load = &options.load;
     let time = seconds(load.seconds)?;
-    let run = rig::open(
-        load.target,
-        load.connections,
-        options.rate,
-        time,
-        requests(load),
-    );
-    print(
-        load,
-        &block_on(load.threads, async { run.await.map_err(Failure::failed) })?,
-    )
+    let run = rig::open(load.target, load.connections, options.rate, time, requests(load));
+    show(load, &block_on(load.threads, async { run.await.map_err(Failure::failed) })?)
 }
 
 pub(crate) fn seconds(seconds: f64) -> Result<Duration, Failure> {
@@ -107,51 +88,47 @@ fn requests(load: &LoadOptions) -> Box<dyn Render> {
     let host = load.target.to_string();
     match &load.get {
         Some(path) => Box::new(GetRequest::new(&host, path)),
-        None => Box::new(ReserveRequest::new(
-            &host,
-            &load.sale,
-            &load.item,
-            &load.prefix,
-            load.key,
-        )),
+        None => {
+            Box::new(ReserveRequest::new(&host, &load.sale, &load.item, &load.prefix, load.key))
+        }
     }
 }
 
-fn print(load: &LoadOptions, stats: &Stats) -> Result<(), Failure> {
+fn show(load: &LoadOptions, stats: &Stats) -> Result<(), Failure> {
     if load.json {
         print_json(stats)?;
     } else {
-        print_table(stats);
+        print(&Table(stats).to_string())?;
     }
     if stats.status_code_distribution.is_empty() {
-        return Err(Failure::Unavailable(format!(
-            "{} gave no answer",
-            load.target
-        )));
+        return Err(Failure::Unavailable(format!("{} gave no answer", load.target)));
     }
     Ok(())
 }
 
-fn print_table(stats: &Stats) {
-    let (summary, latency) = (&stats.summary, &stats.latency_percentiles);
-    let ms = |seconds: f64| seconds * 1e3;
-    println!(
-        "{:>12.0} answers per second over {:.2} s",
-        summary.requests_per_sec, summary.total
-    );
-    for (name, value) in [
-        ("p50", latency.p50),
-        ("p90", latency.p90),
-        ("p99", latency.p99),
-        ("p99.9", latency.p999),
-        ("max", summary.slowest),
-    ] {
-        println!("{:>12.3} ms {name}", ms(value));
-    }
-    for (status, count) in &stats.status_code_distribution {
-        println!("{count:>12} answers {status}");
-    }
-    for (cause, count) in &stats.error_distribution {
-        println!("{count:>12} without answer: {cause}");
+/// A run for people.
+struct Table<'a>(&'a Stats);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (summary, latency) = (&self.0.summary, &self.0.latency_percentiles);
+        let (rate, time) = (summary.requests_per_sec, summary.total);
+        writeln!(f, "{rate:>12.0} answers per second over {time:.2} s")?;
+        for (name, seconds) in [
+            ("p50", latency.p50),
+            ("p90", latency.p90),
+            ("p99", latency.p99),
+            ("p99.9", latency.p999),
+            ("max", summary.slowest),
+        ] {
+            writeln!(f, "{:>12.3} ms {name}", seconds * 1e3)?;
+        }
+        for (status, count) in &self.0.status_code_distribution {
+            writeln!(f, "{count:>12} answers {status}")?;
+        }
+        for (cause, count) in &self.0.error_distribution {
+            writeln!(f, "{count:>12} without answer: {cause}")?;
+        }
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use floodgate_loadtest::history::History;
 use floodgate_loadtest::oracle::{Scope, examine};
 
 use super::generate::seconds;
-use super::{Failure, OpsOptions, block_on, print_json};
+use super::{Failure, OpsOptions, block_on, print, print_json};
 
 #[derive(Debug, Args)]
 pub struct OracleOptions {
@@ -43,10 +43,7 @@ pub fn run(options: &OracleOptions) -> Result<(), Failure> {
             .map_err(|bad| Failure::Failed(format!("{}: {bad}", path.display())))?;
         history.append(loaded);
     }
-    let scope = Scope {
-        complete: options.complete,
-        sold_out: options.sold_out,
-    };
+    let scope = Scope { complete: options.complete, sold_out: options.sold_out };
     let (data_dir, within) = (&options.ops.data_dir, seconds(options.within)?);
     let verdict = block_on(1, async {
         Ok(examine(&ops, data_dir, &options.sale, &history, scope, within).await?)
@@ -54,14 +51,11 @@ pub fn run(options: &OracleOptions) -> Result<(), Failure> {
     if options.json {
         print_json(&verdict)?;
     } else {
-        println!("{verdict}");
+        print(&format!("{verdict}\n"))?;
     }
     if verdict.ok {
         return Ok(());
     }
-    let names: Vec<&str> = verdict
-        .failures()
-        .map(|check| check.name.as_str())
-        .collect();
+    let names: Vec<&str> = verdict.failures().map(|check| check.name.as_str()).collect();
     Err(Failure::Broken(format!("broken: {}", names.join(", "))))
 }

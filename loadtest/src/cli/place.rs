@@ -14,13 +14,8 @@ use super::Failure;
 ///
 /// No such host, or no port.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
-    let place = text
-        .strip_prefix("http://")
-        .unwrap_or(text)
-        .trim_end_matches('/');
-    let mut found = place
-        .to_socket_addrs()
-        .map_err(|bad| format!("{place}: {bad}"))?;
+    let place = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let mut found = place.to_socket_addrs().map_err(|bad| format!("{place}: {bad}"))?;
     found.next().ok_or_else(|| format!("{place}: no address"))
 }
 
@@ -31,20 +26,10 @@ pub struct OpsOptions {
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub ops: Option<SocketAddr>,
     /// The admin token; else `admin.token` of the data directory
-    #[arg(
-        long,
-        env = "FLOODGATE_ADMIN_TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN"
-    )]
+    #[arg(long, env = "FLOODGATE_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub admin_token: Option<String>,
     /// The server's data directory
-    #[arg(
-        long,
-        env = "FLOODGATE_DATA_DIR",
-        value_name = "DIR",
-        default_value = "floodgate-data"
-    )]
+    #[arg(long, env = "FLOODGATE_DATA_DIR", value_name = "DIR", default_value = "floodgate-data")]
     pub data_dir: PathBuf,
 }
 
@@ -71,11 +56,7 @@ mod tests {
     #[test]
     fn reads_addresses() {
         let wanted = "127.0.0.1:8080".parse().unwrap();
-        for text in [
-            "127.0.0.1:8080",
-            "http://127.0.0.1:8080",
-            "http://127.0.0.1:8080/",
-        ] {
+        for text in ["127.0.0.1:8080", "http://127.0.0.1:8080", "http://127.0.0.1:8080/"] {
             assert_eq!(address(text), Ok(wanted));
         }
         assert!(address("127.0.0.1").is_err());

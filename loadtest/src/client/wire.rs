@@ -38,23 +38,14 @@ impl Wire {
     pub(super) async fn connect(addr: SocketAddr) -> Result<Self, Fault> {
         let stream = TcpStream::connect(addr).await.map_err(not_sent)?;
         stream.set_nodelay(true).map_err(not_sent)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(not_sent)?;
-        Ok(Self {
-            sender,
-            connection: Box::pin(connection),
-            ended: false,
-        })
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(not_sent)?;
+        Ok(Self { sender, connection: Box::pin(connection), ended: false })
     }
 
     /// Whether it still takes a request; notices a server that closed in the meantime.
     pub(super) async fn ready(&mut self) -> bool {
-        let Self {
-            sender,
-            connection,
-            ended,
-        } = self;
+        let Self { sender, connection, ended } = self;
         if *ended || drive(connection, ended, sender.ready()).await.is_err() {
             return false;
         }
@@ -64,11 +55,7 @@ impl Wire {
 
     /// Sends a request and collects its answer. After anything but an answer the wire is spent.
     pub(super) async fn send(&mut self, request: Outgoing) -> Sent {
-        let Self {
-            sender,
-            connection,
-            ended,
-        } = self;
+        let Self { sender, connection, ended } = self;
         let sending = sender.try_send_request(request);
         match drive(connection, ended, sending).await {
             Ok(response) => match drive(connection, ended, collect(response)).await {
@@ -126,8 +113,6 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire")
-            .field("ended", &self.ended)
-            .finish_non_exhaustive()
+        f.debug_struct("Wire").field("ended", &self.ended).finish_non_exhaustive()
     }
 }

@@ -19,11 +19,7 @@ pub(super) struct Log {
 impl Log {
     pub(super) fn append_to(path: &Path, sync: bool) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self {
-            file,
-            line: Vec::new(),
-            sync,
-        })
+        Ok(Self { file, line: Vec::new(), sync })
     }
 
     pub(super) fn write(&mut self, entry: &Entry) -> io::Result<()> {
@@ -31,21 +27,14 @@ impl Log {
         serde_json::to_writer(&mut self.line, entry)?;
         self.line.push(b'\n');
         self.file.write_all(&self.line)?;
-        if self.sync {
-            self.file.sync_data()
-        } else {
-            Ok(())
-        }
+        if self.sync { self.file.sync_data() } else { Ok(()) }
     }
 }
 
 /// Reads a file; for each number the last line counts.
 pub(super) fn load(path: &Path) -> io::Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
-    let mut lines = BufReader::new(File::open(path)?)
-        .lines()
-        .enumerate()
-        .peekable();
+    let mut lines = BufReader::new(File::open(path)?).lines().enumerate().peekable();
     while let Some((number, line)) = lines.next() {
         let line = line?;
         let entry: Entry = match serde_json::from_str(&line) {

@@ -45,12 +45,7 @@ impl Ending {
     /// An ending that carries nothing but what was seen.
     #[must_use]
     pub fn plain(seen: Seen) -> Self {
-        Self {
-            seen,
-            replayed: false,
-            reservation: None,
-            receipt: None,
-        }
+        Self { seen, replayed: false, reservation: None, receipt: None }
     }
 }
 
@@ -87,14 +82,7 @@ impl Recorder {
             Some(origin) => origin,
             None => before_now(history.end_us()),
         };
-        Ok(Self {
-            origin,
-            book: Mutex::new(Book {
-                entries: history.entries,
-                log,
-                failed: None,
-            }),
-        })
+        Ok(Self { origin, book: Mutex::new(Book { entries: history.entries, log, failed: None }) })
     }
 
     /// Takes down that a request is about to be sent.
@@ -151,13 +139,7 @@ impl Recorder {
             Some(error) => Err(error),
             None => Ok(()),
         };
-        (
-            History {
-                entries,
-                origin: Some(self.origin),
-            },
-            written,
-        )
+        (History { entries, origin: Some(self.origin) }, written)
     }
 
     fn now_us(&self) -> u64 {
@@ -172,12 +154,7 @@ impl Recorder {
 
 impl Book {
     fn write(&mut self, at: usize) {
-        let Self {
-            entries,
-            log: Some(log),
-            failed,
-        } = self
-        else {
+        let Self { entries, log: Some(log), failed } = self else {
             return;
         };
         let Some(entry) = entries.get(at) else { return };
@@ -231,12 +208,7 @@ mod tests {
         assert_eq!(loaded.entries()[1].seen, Seen::Invoke);
         assert_eq!(loaded.outcomes().values().sum::<u64>(), 2);
 
-        let last_us = loaded
-            .entries()
-            .iter()
-            .map(|entry| entry.end_us)
-            .max()
-            .unwrap();
+        let last_us = loaded.entries().iter().map(|entry| entry.end_us).max().unwrap();
         let resumed = Recorder::open(loaded, Some(&path), false).unwrap();
         let third = resumed.invoke(intent("u2"));
         resumed.end(third, Ending::plain(Seen::Ok));

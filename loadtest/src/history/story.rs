@@ -45,15 +45,8 @@ impl KeyStory<'_> {
                 asked_after && definite_no(later)
             })
         };
-        let open = self
-            .entries
-            .iter()
-            .any(|entry| entry.is_unknown() && !settled(entry));
-        if open {
-            Standing::Unresolved
-        } else {
-            Standing::Refused
-        }
+        let open = self.entries.iter().any(|entry| entry.is_unknown() && !settled(entry));
+        if open { Standing::Unresolved } else { Standing::Refused }
     }
 }
 
@@ -72,11 +65,7 @@ pub(super) fn by_key(entries: &[Entry]) -> Vec<KeyStory<'_>> {
         let Some(key) = &entry.key else { continue };
         let place = *places.entry((&entry.user, key)).or_insert(stories.len());
         if place == stories.len() {
-            stories.push(KeyStory {
-                user: &entry.user,
-                key,
-                entries: Vec::with_capacity(1),
-            });
+            stories.push(KeyStory { user: &entry.user, key, entries: Vec::with_capacity(1) });
         }
         stories[place].entries.push(entry);
     }
@@ -123,10 +112,7 @@ mod tests {
     #[test]
     fn unknown_is_settled_by_the_ledger_only() {
         assert_eq!(standing(vec![entry(1, 2, unknown())]), Standing::Unresolved);
-        assert_eq!(
-            standing(vec![entry(1, 0, Seen::Invoke)]),
-            Standing::Unresolved
-        );
+        assert_eq!(standing(vec![entry(1, 0, Seen::Invoke)]), Standing::Unresolved);
         let then = |seen| standing(vec![entry(1, 2, unknown()), entry(3, 4, seen)]);
         assert_eq!(then(Seen::Ok), Standing::Won);
         assert_eq!(then(no("sold-out")), Standing::Refused);
@@ -145,13 +131,7 @@ mod tests {
     /// Proves that refusals without an unknown need no settling, transient or not.
     #[test]
     fn refusals_stand() {
-        assert_eq!(
-            standing(vec![entry(1, 2, no("overloaded"))]),
-            Standing::Refused
-        );
-        assert_eq!(
-            standing(vec![entry(1, 2, no("sold-out"))]),
-            Standing::Refused
-        );
+        assert_eq!(standing(vec![entry(1, 2, no("overloaded"))]), Standing::Refused);
+        assert_eq!(standing(vec![entry(1, 2, no("sold-out"))]), Standing::Refused);
     }
 }

@@ -18,10 +18,7 @@ impl OpsAccess {
     /// Access with a token that is known.
     #[must_use]
     pub fn new(addr: SocketAddr, token: impl Into<String>) -> Self {
-        Self {
-            addr,
-            token: token.into(),
-        }
+        Self { addr, token: token.into() }
     }
 
     /// Access with the token in `<data-dir>/admin.token`.
@@ -37,8 +34,6 @@ impl OpsAccess {
 
 impl fmt::Debug for OpsAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpsAccess")
-            .field("addr", &self.addr)
-            .finish_non_exhaustive()
+        f.debug_struct("OpsAccess").field("addr", &self.addr).finish_non_exhaustive()
     }
 }

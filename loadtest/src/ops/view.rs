@@ -49,13 +49,7 @@ impl SaleSpec {
             per_user_limit: None,
         };
         let items = vec![item];
-        Self {
-            id: id.to_owned(),
-            title: id.to_owned(),
-            hold_seconds: 600,
-            per_user_limit,
-            items,
-        }
+        Self { id: id.to_owned(), title: id.to_owned(), hold_seconds: 600, per_user_limit, items }
     }
 }
 

@@ -7,11 +7,7 @@ use super::verdict::{Check, Finding};
 use crate::history::{Code, Entry, KeyStory, Op, Seen, is_transient};
 
 fn granted<'a>(story: &KeyStory<'a>) -> impl Iterator<Item = &'a Entry> {
-    story
-        .entries
-        .clone()
-        .into_iter()
-        .filter(|entry| entry.seen == Seen::Ok)
+    story.entries.clone().into_iter().filter(|entry| entry.seen == Seen::Ok)
 }
 
 /// All grants under one key name one reservation, and no reservation has two owners or two keys.
@@ -19,9 +15,7 @@ pub(super) fn one_reservation_a_key(digest: &Digest<'_>) -> Check {
     let mut finding = Finding::of("one reservation a key");
     let mut owner = BTreeMap::new();
     for story in &digest.keys {
-        let ids: BTreeSet<_> = granted(story)
-            .filter_map(|e| e.reservation.as_deref())
-            .collect();
+        let ids: BTreeSet<_> = granted(story).filter_map(|e| e.reservation.as_deref()).collect();
         let name = || format!("{} of {}", story.key, story.user);
         finding.expect(ids.len() <= 1, || format!("{}: {ids:?}", name()));
         for id in ids {
@@ -42,18 +36,12 @@ pub(super) fn replays_are_equal(digest: &Digest<'_>) -> Check {
         if grants.len() < 2 {
             continue;
         }
-        let bodies: BTreeSet<_> = grants
-            .iter()
-            .filter_map(|e| e.receipt.as_ref())
-            .map(|r| r.body_digest)
-            .collect();
+        let bodies: BTreeSet<_> =
+            grants.iter().filter_map(|e| e.receipt.as_ref()).map(|r| r.body_digest).collect();
         let originals = grants.iter().filter(|entry| !entry.replayed).count();
         finding.expect(bodies.len() == 1 && originals <= 1, || {
             let (key, bodies) = (story.key, bodies.len());
-            format!(
-                "{key}: {bodies} bodies, {originals} originals in {} grants",
-                grants.len()
-            )
+            format!("{key}: {bodies} bodies, {originals} originals in {} grants", grants.len())
         });
     }
     finding.check()
@@ -66,10 +54,7 @@ pub(super) fn a_grant_is_never_denied(digest: &Digest<'_>) -> Check {
         let Some(known_us) = granted(story).map(|entry| entry.end_us).min() else {
             continue;
         };
-        let later = story
-            .entries
-            .iter()
-            .filter(|entry| entry.start_us >= known_us);
+        let later = story.entries.iter().filter(|entry| entry.start_us >= known_us);
         for entry in later {
             let denied = denial(&entry.seen);
             finding.look(denied.map(|code| format!("{}: {code} after its 201", story.key)));
@@ -88,12 +73,7 @@ fn denial(seen: &Seen) -> Option<&Code> {
 /// A used key with another body is refused, and as nothing else.
 pub(super) fn misuse_is_refused(digest: &Digest<'_>) -> Check {
     let mut finding = Finding::of("key reuse is refused");
-    let misuses = digest
-        .evidence
-        .history
-        .entries()
-        .iter()
-        .filter(|e| e.op == Op::Misuse);
+    let misuses = digest.evidence.history.entries().iter().filter(|e| e.op == Op::Misuse);
     for entry in misuses {
         let wrong = match &entry.seen {
             Seen::Ok => Some("granted".to_owned()),

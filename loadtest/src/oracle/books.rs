@@ -124,9 +124,8 @@ impl Books {
     pub fn read_file(path: &Path, sale: &str) -> Result<Self, BooksError> {
         let sqlite = |error| BooksError::Sqlite(path.to_owned(), error);
         let mut connection = open(path).map_err(sqlite)?;
-        let snapshot = connection
-            .transaction_with_behavior(TransactionBehavior::Deferred)
-            .map_err(sqlite)?;
+        let snapshot =
+            connection.transaction_with_behavior(TransactionBehavior::Deferred).map_err(sqlite)?;
         let raw = raw_orders(&snapshot, sale).map_err(sqlite)?;
         let orders = raw
             .into_iter()
@@ -168,9 +167,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 fn definition(db: &Transaction<'_>, sale: &str) -> rusqlite::Result<Value> {
     let sql = "SELECT definition FROM sales WHERE sale_id = ?1";
     let text: Option<String> = db.query_row(sql, [sale], |row| row.get(0)).optional()?;
-    Ok(text
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .unwrap_or_default())
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
 }
 
 fn items(db: &Transaction<'_>, sale: &str, definition: &Value) -> rusqlite::Result<Vec<StoreItem>> {
@@ -184,12 +181,7 @@ fn items(db: &Transaction<'_>, sale: &str, definition: &Value) -> rusqlite::Resu
     let rows = rows.query_map([sale], |row| {
         let item_id: String = row.get(0)?;
         let per_user_limit = limit(&item_id);
-        Ok(StoreItem {
-            item_id,
-            stock: row.get(1)?,
-            allocated: row.get(2)?,
-            per_user_limit,
-        })
+        Ok(StoreItem { item_id, stock: row.get(1)?, allocated: row.get(2)?, per_user_limit })
     })?;
     rows.collect()
 }

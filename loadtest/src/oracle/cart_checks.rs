@@ -11,29 +11,19 @@ pub(super) fn carts(digest: &Digest<'_>) -> Check {
     let mut finding = Finding::of("carts");
     let mut lines = BTreeMap::<(&str, &str), BTreeMap<&str, i64>>::new();
     for line in &digest.evidence.books.cart_lines {
-        let cart = lines
-            .entry((&line.reservation_id, &line.user_id))
-            .or_default();
+        let cart = lines.entry((&line.reservation_id, &line.user_id)).or_default();
         *cart.entry(&line.item_id).or_default() += line.quantity;
     }
     for order in &digest.evidence.books.orders {
-        let found = lines
-            .remove(&(&*order.order_id, &*order.user_id))
-            .unwrap_or_default();
-        let wanted = if order.stands() {
-            units_of(order)
-        } else {
-            BTreeMap::new()
-        };
+        let found = lines.remove(&(&*order.order_id, &*order.user_id)).unwrap_or_default();
+        let wanted = if order.stands() { units_of(order) } else { BTreeMap::new() };
         finding.expect(found == wanted, || {
             let (id, status) = (&order.order_id, &order.status);
             format!("{id} is {status}: in the cart {found:?}, ordered {wanted:?}")
         });
     }
     for (reservation, user) in lines.keys() {
-        finding.look(Some(format!(
-            "a line of {user} stands for {reservation}: no such order"
-        )));
+        finding.look(Some(format!("a line of {user} stands for {reservation}: no such order")));
     }
     finding.check()
 }

@@ -73,15 +73,10 @@ impl<'a> Digest<'a> {
         let entries = evidence.history.entries();
         let keys = evidence.history.keys();
         let mut unresolved = HashMap::new();
-        for story in keys
-            .iter()
-            .filter(|story| story.standing() == Standing::Unresolved)
-        {
+        for story in keys.iter().filter(|story| story.standing() == Standing::Unresolved) {
             *unresolved.entry(&**story.user).or_insert(0) += 1;
         }
-        let keyless = entries
-            .iter()
-            .filter(|entry| entry.op == Op::Reserve && entry.key.is_none());
+        let keyless = entries.iter().filter(|entry| entry.op == Op::Reserve && entry.key.is_none());
         for entry in keyless.filter(|entry| entry.is_unknown()) {
             *unresolved.entry(&*entry.user).or_insert(0) += 1;
         }
@@ -89,14 +84,7 @@ impl<'a> Digest<'a> {
         for order in &evidence.books.orders {
             orders.entry(&order.order_id).or_default().push(order);
         }
-        Self {
-            evidence,
-            keys,
-            grants: grants(entries),
-            ends: ends(entries),
-            unresolved,
-            orders,
-        }
+        Self { evidence, keys, grants: grants(entries), ends: ends(entries), unresolved, orders }
     }
 
     /// All items that ledger or store know.
@@ -110,24 +98,16 @@ impl<'a> Digest<'a> {
     pub(super) fn units(&self, item: &str, statuses: &[&str]) -> i64 {
         let orders = self.evidence.books.orders.iter();
         let counted = orders.filter(|order| statuses.contains(&&*order.status));
-        let lines = counted
-            .flat_map(|order| &order.lines)
-            .filter(|line| line.item_id == item);
+        let lines = counted.flat_map(|order| &order.lines).filter(|line| line.item_id == item);
         lines.map(|line| line.quantity).sum()
     }
 }
 
 fn grants(entries: &[Entry]) -> BTreeMap<&str, Grant<'_>> {
     let mut grants = BTreeMap::new();
-    for entry in entries
-        .iter()
-        .filter(|entry| entry.op == Op::Reserve && entry.seen == Seen::Ok)
-    {
+    for entry in entries.iter().filter(|entry| entry.op == Op::Reserve && entry.seen == Seen::Ok) {
         if let (Some(id), Some(receipt)) = (&entry.reservation, &entry.receipt) {
-            grants.entry(&**id).or_insert(Grant {
-                user: &entry.user,
-                receipt,
-            });
+            grants.entry(&**id).or_insert(Grant { user: &entry.user, receipt });
         }
     }
     grants

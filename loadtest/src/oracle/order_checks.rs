@@ -84,9 +84,7 @@ pub(super) fn counts_agree(digest: &Digest<'_>) -> Check {
     let orders = digest.evidence.books.orders.len() as u64;
     let open: u64 = digest.unresolved.values().sum();
     let agree = (granted..=granted + open).contains(&orders);
-    finding.expect(agree, || {
-        format!("{granted} granted, {open} unknown, {orders} orders")
-    });
+    finding.expect(agree, || format!("{granted} granted, {open} unknown, {orders} orders"));
     finding.check()
 }
 
@@ -114,10 +112,9 @@ fn told(ends: &Ends<'_>, order: &Order) -> Option<String> {
         (true, true) => Some("told both cancelled and confirmed".to_owned()),
         (true, false) if status != "cancelled" => Some(format!("told cancelled, is {status}")),
         (false, true) if status != "paid" => Some(format!("told confirmed, is {status}")),
-        (false, true) if ends.payment != order.payment_ref.as_deref() => Some(format!(
-            "paid by {:?}, filed {:?}",
-            ends.payment, order.payment_ref
-        )),
+        (false, true) if ends.payment != order.payment_ref.as_deref() => {
+            Some(format!("paid by {:?}, filed {:?}", ends.payment, order.payment_ref))
+        }
         _ => None,
     }
 }
@@ -134,10 +131,7 @@ pub(super) fn ends_were_asked_for(digest: &Digest<'_>) -> Check {
             _ => true,
         };
         finding.expect(asked, || {
-            format!(
-                "{} is {}, which nobody asked for",
-                order.order_id, order.status
-            )
+            format!("{} is {}, which nobody asked for", order.order_id, order.status)
         });
     }
     finding.check()

@@ -39,26 +39,13 @@ pub(super) fn no_oversell(digest: &Digest<'_>) -> Check {
 pub(super) fn ledger_and_store_agree(digest: &Digest<'_>) -> Check {
     let mut finding = Finding::of("ledger and store agree");
     for id in digest.items() {
-        let ledger = digest
-            .evidence
-            .ledger
-            .items
-            .iter()
-            .find(|item| item.id == id);
-        let store = digest
-            .evidence
-            .books
-            .items
-            .iter()
-            .find(|item| item.item_id == id);
+        let ledger = digest.evidence.ledger.items.iter().find(|item| item.id == id);
+        let store = digest.evidence.books.items.iter().find(|item| item.item_id == id);
         let (Some(ledger), Some(store)) = (ledger, store) else {
             finding.look(Some(format!("{id} is known to only one of them")));
             continue;
         };
-        let (pending, paid) = (
-            digest.units(id, &["pending_payment"]),
-            digest.units(id, &["paid"]),
-        );
+        let (pending, paid) = (digest.units(id, &["pending_payment"]), digest.units(id, &["paid"]));
         for (what, one, other) in [
             ("held and pending", ledger.held, pending),
             ("confirmed and paid", ledger.confirmed, paid),
@@ -75,9 +62,7 @@ pub(super) fn ledger_and_store_agree(digest: &Digest<'_>) -> Check {
 pub(super) fn sold_out(digest: &Digest<'_>) -> Check {
     let mut finding = Finding::of("everything sold");
     for item in &digest.evidence.ledger.items {
-        finding.expect(item.available == 0, || {
-            format!("{}: {} left", item.id, item.available)
-        });
+        finding.expect(item.available == 0, || format!("{}: {} left", item.id, item.available));
     }
     finding.check()
 }
@@ -85,19 +70,12 @@ pub(super) fn sold_out(digest: &Digest<'_>) -> Check {
 /// Nobody stands with more units than a user may have, of the sale or of an item.
 pub(super) fn limits_kept(digest: &Digest<'_>) -> Check {
     let mut finding = Finding::of("limits kept");
-    let orders = digest
-        .evidence
-        .books
-        .orders
-        .iter()
-        .filter(|order| order.stands());
+    let orders = digest.evidence.books.orders.iter().filter(|order| order.stands());
     let mut taken = BTreeMap::<(&str, Option<&str>), i64>::new();
     for order in orders {
         for line in &order.lines {
             *taken.entry((&order.user_id, None)).or_default() += line.quantity;
-            *taken
-                .entry((&order.user_id, Some(&line.item_id)))
-                .or_default() += line.quantity;
+            *taken.entry((&order.user_id, Some(&line.item_id))).or_default() += line.quantity;
         }
     }
     for ((user, item), units) in taken {
@@ -106,10 +84,7 @@ pub(super) fn limits_kept(digest: &Digest<'_>) -> Check {
         };
         let kept = u64::try_from(units).is_ok_and(|units| units <= limit);
         finding.expect(kept, || {
-            format!(
-                "{user}: {units} units of {}, limit {limit}",
-                item.unwrap_or("the sale")
-            )
+            format!("{user}: {units} units of {}, limit {limit}", item.unwrap_or("the sale"))
         });
     }
     finding.check()
@@ -121,11 +96,7 @@ fn limit(digest: &Digest<'_>, item: Option<&str>) -> Option<u64> {
     match item {
         None => ledger.per_user_limit.or(books.per_user_limit),
         Some(id) => {
-            let told = ledger
-                .items
-                .iter()
-                .find(|i| i.id == id)
-                .and_then(|i| i.per_user_limit);
+            let told = ledger.items.iter().find(|i| i.id == id).and_then(|i| i.per_user_limit);
             let created = books.items.iter().find(|i| i.item_id == id);
             told.or(created.and_then(|i| i.per_user_limit))
         }

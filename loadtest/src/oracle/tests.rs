@@ -22,9 +22,7 @@ fn breaks(name: &str, plant: impl FnOnce(&mut World)) {
     let mut world = World::new();
     plant(&mut world);
     let verdict = world.judge();
-    let check = verdict
-        .check(name)
-        .unwrap_or_else(|| panic!("no check {name}"));
+    let check = verdict.check(name).unwrap_or_else(|| panic!("no check {name}"));
     assert!(!check.ok, "{name} did not see it\n{verdict}");
     assert!(!verdict.ok);
 }
@@ -62,14 +60,8 @@ fn sees_oversell() {
 #[test]
 fn sees_disagreement() {
     let name = "ledger and store agree";
-    breaks(
-        name,
-        sql("UPDATE orders SET status = 'paid' WHERE status = 'pending_payment'"),
-    );
-    breaks(
-        name,
-        sql("UPDATE orders SET status = 'expired' WHERE status = 'paid'"),
-    );
+    breaks(name, sql("UPDATE orders SET status = 'paid' WHERE status = 'pending_payment'"));
+    breaks(name, sql("UPDATE orders SET status = 'expired' WHERE status = 'paid'"));
     breaks(name, sql("UPDATE items SET allocated = 0"));
     breaks(name, sql("UPDATE items SET stock = stock + 1"));
     breaks(name, sql("DELETE FROM items WHERE item_id = 'b'"));
@@ -78,12 +70,8 @@ fn sees_disagreement() {
 /// Proves that units which came back without being counted are seen.
 #[test]
 fn sees_uncounted_returns() {
-    breaks("returns are counted", |world| {
-        world.view.items[0].cancelled_total += 1
-    });
-    breaks("returns are counted", |world| {
-        world.view.items[1].expired_total = 0
-    });
+    breaks("returns are counted", |world| world.view.items[0].cancelled_total += 1);
+    breaks("returns are counted", |world| world.view.items[1].expired_total = 0);
 }
 
 /// Proves that a user beyond the limit is seen, whether of the sale or of an item, and whether the
@@ -96,9 +84,7 @@ fn sees_a_broken_limit() {
         world.view.per_user_limit = None;
         world.sql(more);
     });
-    breaks("limits kept", |world| {
-        world.view.items[0].per_user_limit = Some(0)
-    });
+    breaks("limits kept", |world| world.view.items[0].per_user_limit = Some(0));
 }
 
 /// Proves that a 201 whose order is missing, twice there, or says something else, is seen.
@@ -108,11 +94,9 @@ fn sees_a_wrong_order() {
     breaks(name, sql("DELETE FROM orders WHERE order_id = 'r1'"));
     breaks(
         name,
-        sql(
-            "INSERT INTO orders SELECT 'u9', order_id, sale_id, status, version, lines, total,
+        sql("INSERT INTO orders SELECT 'u9', order_id, sale_id, status, version, lines, total,
              currency, created_at, expires_at, updated_at, payment_ref
-             FROM orders WHERE order_id = 'r1'",
-        ),
+             FROM orders WHERE order_id = 'r1'"),
     );
     for change in [
         "user_id = 'u9'",
@@ -132,18 +116,9 @@ fn sees_a_wrong_order() {
 #[test]
 fn sees_an_end_that_does_not_stand() {
     let name = "told ends stand";
-    breaks(
-        name,
-        sql("UPDATE orders SET status = 'paid' WHERE order_id = 'r3'"),
-    );
-    breaks(
-        name,
-        sql("UPDATE orders SET status = 'cancelled' WHERE order_id = 'r2'"),
-    );
-    breaks(
-        name,
-        sql("UPDATE orders SET payment_ref = 'other' WHERE order_id = 'r2'"),
-    );
+    breaks(name, sql("UPDATE orders SET status = 'paid' WHERE order_id = 'r3'"));
+    breaks(name, sql("UPDATE orders SET status = 'cancelled' WHERE order_id = 'r2'"));
+    breaks(name, sql("UPDATE orders SET payment_ref = 'other' WHERE order_id = 'r2'"));
     breaks(name, sql("DELETE FROM orders WHERE order_id = 'r2'"));
     breaks(name, |world| world.ends("u2", "r2", Op::Cancel, Seen::Ok));
 }
@@ -155,19 +130,11 @@ fn sees_an_end_that_nobody_asked_for() {
     let name = "ends were asked for";
     let paid = "UPDATE orders SET status = 'paid' WHERE order_id = 'r1'";
     breaks(name, sql(paid));
-    breaks(
-        name,
-        sql("UPDATE orders SET status = 'cancelled' WHERE order_id = 'r1'"),
-    );
+    breaks(name, sql("UPDATE orders SET status = 'cancelled' WHERE order_id = 'r1'"));
     breaks(name, |world| {
         world.sql(paid);
         world.ends("u1", "r1", Op::Confirm, Seen::Unknown("deadline".into()));
-        world.ends(
-            "u1",
-            "r1",
-            Op::Confirm,
-            Seen::No("reservation-expired".into()),
-        );
+        world.ends("u1", "r1", Op::Confirm, Seen::No("reservation-expired".into()));
     });
     let mut world = World::new();
     world.sql(paid);
@@ -179,9 +146,7 @@ fn sees_an_end_that_nobody_asked_for() {
 #[test]
 fn sees_two_reservations_for_a_key() {
     let name = "one reservation a key";
-    breaks(name, |world| {
-        world.entry("r1", Op::Reserve).reservation = Some("r9".into())
-    });
+    breaks(name, |world| world.entry("r1", Op::Reserve).reservation = Some("r9".into()));
     breaks(name, |world| {
         let mut other = world.entry("r1", Op::Reserve).clone();
         (other.user, other.key) = ("u9".into(), Some("k9".into()));
@@ -227,30 +192,12 @@ fn sees_accepted_misuse() {
 /// Proves that missing, wrong, left-over and orphaned cart lines are seen.
 #[test]
 fn sees_wrong_carts() {
-    breaks(
-        "carts",
-        sql("DELETE FROM cart_lines WHERE reservation_id = 'r1'"),
-    );
-    breaks(
-        "carts",
-        sql("UPDATE cart_lines SET quantity = 5 WHERE reservation_id = 'r2'"),
-    );
-    breaks(
-        "carts",
-        sql("UPDATE cart_lines SET user_id = 'u9' WHERE reservation_id = 'r2'"),
-    );
-    breaks(
-        "carts",
-        sql("INSERT INTO cart_lines VALUES ('u3', 'a', 'r3', 1)"),
-    );
-    breaks(
-        "carts",
-        sql("INSERT INTO cart_lines VALUES ('u4', 'b', 'r4', 1)"),
-    );
-    breaks(
-        "carts",
-        sql("INSERT INTO cart_lines VALUES ('u9', 'b', 'r77', 1)"),
-    );
+    breaks("carts", sql("DELETE FROM cart_lines WHERE reservation_id = 'r1'"));
+    breaks("carts", sql("UPDATE cart_lines SET quantity = 5 WHERE reservation_id = 'r2'"));
+    breaks("carts", sql("UPDATE cart_lines SET user_id = 'u9' WHERE reservation_id = 'r2'"));
+    breaks("carts", sql("INSERT INTO cart_lines VALUES ('u3', 'a', 'r3', 1)"));
+    breaks("carts", sql("INSERT INTO cart_lines VALUES ('u4', 'b', 'r4', 1)"));
+    breaks("carts", sql("INSERT INTO cart_lines VALUES ('u9', 'b', 'r77', 1)"));
 }
 
 /// Proves that what the writer could not digest is seen.
@@ -295,10 +242,7 @@ fn sees_an_order_without_a_request() {
 /// Proves that a count which is off is seen although every single order is explained.
 #[test]
 fn sees_counts_that_differ() {
-    breaks(
-        "counts agree",
-        sql("DELETE FROM orders WHERE order_id = 'r4'"),
-    );
+    breaks("counts agree", sql("DELETE FROM orders WHERE order_id = 'r4'"));
 }
 
 /// Proves that a unit which is left is seen where everything must be sold.
@@ -313,10 +257,7 @@ fn scope_is_respected() {
     let mut world = World::new();
     world.history.retain(|entry| &*entry.user != "u1");
     assert!(!world.judge().ok);
-    world.scope = Scope {
-        complete: false,
-        sold_out: false,
-    };
+    world.scope = Scope { complete: false, sold_out: false };
     let verdict = world.judge();
     assert!(verdict.ok, "{verdict}");
 }
@@ -325,10 +266,7 @@ fn scope_is_respected() {
 #[test]
 fn baskets_are_compared_by_item() {
     let mut world = World::new();
-    let line = |item: &str| Line {
-        item_id: item.into(),
-        quantity: 1,
-    };
+    let line = |item: &str| Line { item_id: item.into(), quantity: 1 };
     let entry = world.entry("r1", Op::Reserve);
     entry.lines = Arc::from([line("a"), line("b")]);
     let receipt = entry.receipt.as_mut().unwrap();

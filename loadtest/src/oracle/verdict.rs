@@ -30,11 +30,7 @@ pub struct Verdict {
 
 impl Verdict {
     pub(super) fn new(checks: Vec<Check>, notes: Vec<String>) -> Self {
-        Self {
-            ok: checks.iter().all(|check| check.ok),
-            checks,
-            notes,
-        }
+        Self { ok: checks.iter().all(|check| check.ok), checks, notes }
     }
 
     /// The checks that failed.
@@ -58,11 +54,7 @@ impl fmt::Display for Verdict {
         for note in &self.notes {
             writeln!(f, "note  {note}")?;
         }
-        f.write_str(if self.ok {
-            "every promise was kept"
-        } else {
-            "A PROMISE WAS BROKEN"
-        })
+        f.write_str(if self.ok { "every promise was kept" } else { "A PROMISE WAS BROKEN" })
     }
 }
 
@@ -77,12 +69,7 @@ pub(super) struct Finding {
 
 impl Finding {
     pub(super) fn of(name: &'static str) -> Self {
-        Self {
-            name,
-            looked_at: 0,
-            broken: 0,
-            named: Vec::new(),
-        }
+        Self { name, looked_at: 0, broken: 0, named: Vec::new() }
     }
 
     /// Looks at one thing; `fault` says what is wrong with it, if anything.
@@ -106,10 +93,6 @@ impl Finding {
             0 => format!("{} looked at", self.looked_at),
             broken => format!("{broken} of {}: {}", self.looked_at, self.named.join("; ")),
         };
-        Check {
-            name: self.name.to_owned(),
-            ok: self.broken == 0,
-            detail,
-        }
+        Check { name: self.name.to_owned(), ok: self.broken == 0, detail }
     }
 }

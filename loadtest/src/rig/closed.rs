@@ -36,14 +36,7 @@ pub(super) async fn run(
     };
     let ends = meter.began() + time;
     let next = AtomicU64::new(first);
-    let run = Arc::new(Run {
-        addr,
-        render,
-        meter: meter.clone(),
-        next,
-        count,
-        ends,
-    });
+    let run = Arc::new(Run { addr, render, meter: meter.clone(), next, count, ends });
     let mut tasks = JoinSet::new();
     for _ in 0..connections {
         tasks.spawn(drive(run.clone()));
@@ -86,9 +79,7 @@ pub(super) async fn reconnect(connection: &mut Connection, meter: &Meter, ends: 
             Ok(()) => return true,
             Err(broken) => meter.failed(&broken),
         }
-        let wait = BACKOFF_FIRST
-            .saturating_mul(tries)
-            .min(Duration::from_secs(1));
+        let wait = BACKOFF_FIRST.saturating_mul(tries).min(Duration::from_secs(1));
         if Instant::now() + wait >= ends {
             return false;
         }

@@ -40,22 +40,15 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(addr: SocketAddr) -> Self {
-        Self {
-            addr,
-            stream: None,
-            inbox: Vec::with_capacity(READ_BYTES),
-        }
+        Self { addr, stream: None, inbox: Vec::with_capacity(READ_BYTES) }
     }
 
     /// Connects if necessary.
     pub(super) async fn ready(&mut self) -> Result<(), Broken> {
         if self.stream.is_none() {
-            let stream = TcpStream::connect(self.addr)
-                .await
-                .map_err(|e| Broken::Connect(e.kind()))?;
-            stream
-                .set_nodelay(true)
-                .map_err(|e| Broken::Connect(e.kind()))?;
+            let stream =
+                TcpStream::connect(self.addr).await.map_err(|e| Broken::Connect(e.kind()))?;
+            stream.set_nodelay(true).map_err(|e| Broken::Connect(e.kind()))?;
             self.stream = Some(stream);
         }
         Ok(())
@@ -69,10 +62,7 @@ impl Connection {
         let Some(mut stream) = self.stream.take() else {
             return Err(Broken::Closed);
         };
-        stream
-            .write_all(request)
-            .await
-            .map_err(|e| Broken::Write(e.kind()))?;
+        stream.write_all(request).await.map_err(|e| Broken::Write(e.kind()))?;
         let head = self.read(&mut stream).await?;
         if head.keep_alive {
             self.stream = Some(stream);
@@ -131,10 +121,7 @@ mod tests {
                         tokio::task::yield_now().await;
                     }
                 } else {
-                    stream
-                        .write_all(format!("{answer}{surplus}").as_bytes())
-                        .await
-                        .unwrap();
+                    stream.write_all(format!("{answer}{surplus}").as_bytes()).await.unwrap();
                 }
                 drop(stream.read(&mut request).await);
             }

@@ -43,10 +43,7 @@ impl Meter {
             body_bytes: 0,
             last: began,
         };
-        Ok(Self {
-            began,
-            counts: Arc::new(Mutex::new(counts)),
-        })
+        Ok(Self { began, counts: Arc::new(Mutex::new(counts)) })
     }
 
     /// When the run began.
@@ -60,9 +57,7 @@ impl Meter {
         let latency = now.saturating_duration_since(from).as_micros();
         let mut counts = self.lock();
         let latency = u64::try_from(latency).unwrap_or(u64::MAX);
-        counts
-            .latency
-            .saturating_record(latency.clamp(1, LATENCY_MAX_US));
+        counts.latency.saturating_record(latency.clamp(1, LATENCY_MAX_US));
         *counts.statuses.entry(head.status).or_insert(0) += 1;
         counts.body_bytes += head.body_bytes as u64;
         counts.last = counts.last.max(now);
@@ -103,11 +98,7 @@ impl Meter {
                 success_rate: ratio(answered, answered + failed),
                 total: total.as_secs_f64(),
                 slowest: seconds(counts.latency.max()),
-                fastest: if answered == 0 {
-                    0.0
-                } else {
-                    seconds(counts.latency.min())
-                },
+                fastest: if answered == 0 { 0.0 } else { seconds(counts.latency.min()) },
                 average: counts.latency.mean() / 1e6,
                 requests_per_sec: per_second(answered),
                 total_data: counts.body_bytes,
@@ -127,19 +118,11 @@ impl Meter {
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 fn rate(count: u64, time: Duration) -> f64 {
-    if time.is_zero() {
-        0.0
-    } else {
-        count as f64 / time.as_secs_f64()
-    }
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }
 
 fn percentiles(latency: &Histogram<u64>) -> LatencyPercentiles {
@@ -159,23 +142,13 @@ fn percentiles(latency: &Histogram<u64>) -> LatencyPercentiles {
 
 /// Over the seconds that the run filled; a run of less than one counts as a whole.
 fn rps(per_second: &[u64], total: Duration, mean: f64) -> Rps {
-    let whole = usize::try_from(total.as_secs())
-        .unwrap_or(usize::MAX)
-        .min(per_second.len());
+    let whole = usize::try_from(total.as_secs()).unwrap_or(usize::MAX).min(per_second.len());
     let seconds = &per_second[..whole];
     if seconds.is_empty() {
-        return Rps {
-            mean,
-            stddev: 0.0,
-            max: mean,
-            min: mean,
-        };
+        return Rps { mean, stddev: 0.0, max: mean, min: mean };
     }
     let mean = seconds.iter().sum::<u64>() as f64 / whole as f64;
-    let squares: f64 = seconds
-        .iter()
-        .map(|&count| (count as f64 - mean).powi(2))
-        .sum();
+    let squares: f64 = seconds.iter().map(|&count| (count as f64 - mean).powi(2)).sum();
     Rps {
         mean,
         stddev: (squares / whole as f64).sqrt(),

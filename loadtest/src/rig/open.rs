@@ -40,16 +40,7 @@ pub(super) async fn run(
     let count = (rate * duration.as_secs_f64()).round() as u64;
     let ends = meter.began() + duration;
     let (due, next) = (Semaphore::new(0), AtomicU64::new(0));
-    let run = Arc::new(Run {
-        addr,
-        render,
-        meter: meter.clone(),
-        rate,
-        count,
-        ends,
-        due,
-        next,
-    });
+    let run = Arc::new(Run { addr, render, meter: meter.clone(), rate, count, ends, due, next });
     let mut tasks = JoinSet::new();
     for _ in 0..connections {
         tasks.spawn(drive(run.clone()));
@@ -74,11 +65,8 @@ fn pace<R>(run: &Run<R>) {
     let mut released = 0;
     while released < run.count && !run.due.is_closed() {
         let elapsed = run.meter.began().elapsed().as_secs_f64();
-        let due = ((elapsed * run.rate) as u64)
-            .saturating_add(1)
-            .min(run.count);
-        run.due
-            .add_permits(usize::try_from(due - released).unwrap_or(usize::MAX));
+        let due = ((elapsed * run.rate) as u64).saturating_add(1).min(run.count);
+        run.due.add_permits(usize::try_from(due - released).unwrap_or(usize::MAX));
         released = due;
         thread::sleep(PACE_EVERY);
     }

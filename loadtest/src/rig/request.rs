@@ -18,25 +18,13 @@ impl ReserveRequest {
     pub fn new(host: &str, sale: &str, item: &str, prefix: &str, with_key: bool) -> Self {
         let body = serde_json::json!({ "item_id": item, "quantity": 1 }).to_string();
         let (host, sale) = (host.to_owned(), sale.to_owned());
-        Self {
-            host,
-            sale,
-            body,
-            prefix: prefix.to_owned(),
-            with_key,
-        }
+        Self { host, sale, body, prefix: prefix.to_owned(), with_key }
     }
 }
 
 impl super::Render for ReserveRequest {
     fn render(&self, n: u64, out: &mut Vec<u8>) {
-        let Self {
-            host,
-            sale,
-            body,
-            prefix,
-            with_key,
-        } = self;
+        let Self { host, sale, body, prefix, with_key } = self;
         // Writing to a vector cannot fail.
         drop(write!(
             out,
@@ -92,9 +80,6 @@ mod tests {
              {\"item_id\":\"i\",\"quantity\":1}"
         );
         assert!(!text(&ReserveRequest::new("h", "s", "i", "u", false), 7).contains("idempotency"));
-        assert_eq!(
-            text(&GetRequest::new("h", "/p"), 1),
-            "GET /p HTTP/1.1\r\nhost: h\r\n\r\n"
-        );
+        assert_eq!(text(&GetRequest::new("h", "/p"), 1), "GET /p HTTP/1.1\r\nhost: h\r\n\r\n");
     }
 }

@@ -57,9 +57,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Head>, BadResponse> {
     let mut length = None;
     let mut keep_alive = true;
     while let Some(end) = bytes[at..].iter().position(|byte| *byte == b'\n') {
-        let line = bytes[at..at + end]
-            .strip_suffix(b"\r")
-            .unwrap_or(&bytes[at..at + end]);
+        let line = bytes[at..at + end].strip_suffix(b"\r").unwrap_or(&bytes[at..at + end]);
         at += end + 1;
         let Some(status) = status else {
             status = Some(status_of(line)?);
@@ -72,12 +70,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Head>, BadResponse> {
                 (_, Some(length)) => length,
                 (_, None) => return Err(BadResponse::NoLength),
             };
-            return Ok(Some(Head {
-                status,
-                head_bytes: at,
-                body_bytes,
-                keep_alive,
-            }));
+            return Ok(Some(Head { status, head_bytes: at, body_bytes, keep_alive }));
         }
         let (name, value) = header_of(line)?;
         if name.eq_ignore_ascii_case(b"content-length") {
@@ -88,33 +81,22 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Head>, BadResponse> {
             keep_alive = !value.eq_ignore_ascii_case(b"close");
         }
     }
-    if bytes.len() > HEAD_BYTES_MAX {
-        Err(BadResponse::TooLong)
-    } else {
-        Ok(None)
-    }
+    if bytes.len() > HEAD_BYTES_MAX { Err(BadResponse::TooLong) } else { Ok(None) }
 }
 
 fn status_of(line: &[u8]) -> Result<u16, BadResponse> {
-    let rest = line
-        .strip_prefix(b"HTTP/1.1 ")
-        .ok_or(BadResponse::StatusLine)?;
+    let rest = line.strip_prefix(b"HTTP/1.1 ").ok_or(BadResponse::StatusLine)?;
     match rest {
         [a, b, c] | [a, b, c, b' ', ..] => {
             let status = number(&[*a, *b, *c]).and_then(|status| u16::try_from(status).ok());
-            status
-                .filter(|status| *status >= 100)
-                .ok_or(BadResponse::StatusLine)
+            status.filter(|status| *status >= 100).ok_or(BadResponse::StatusLine)
         }
         _ => Err(BadResponse::StatusLine),
     }
 }
 
 fn header_of(line: &[u8]) -> Result<(&[u8], &[u8]), BadResponse> {
-    let colon = line
-        .iter()
-        .position(|byte| *byte == b':')
-        .ok_or(BadResponse::Header)?;
+    let colon = line.iter().position(|byte| *byte == b':').ok_or(BadResponse::Header)?;
     Ok((&line[..colon], line[colon + 1..].trim_ascii()))
 }
 
@@ -144,12 +126,7 @@ mod tests {
         for end in 0..head_bytes {
             assert_eq!(parse(&ANSWER[..end]), Ok(None), "{end}");
         }
-        let whole = Head {
-            status: 201,
-            head_bytes,
-            body_bytes: 12,
-            keep_alive: true,
-        };
+        let whole = Head { status: 201, head_bytes, body_bytes: 12, keep_alive: true };
         for end in head_bytes..=ANSWER.len() {
             assert_eq!(parse(&ANSWER[..end]), Ok(Some(whole)));
         }
@@ -159,16 +136,9 @@ mod tests {
     /// Proves the statuses that have no body, and `Connection: close`.
     #[test]
     fn other_answers() {
-        let head = parse(b"HTTP/1.1 204 No Content\r\nconnection: Close\r\n\r\n")
-            .unwrap()
-            .unwrap();
-        assert_eq!(
-            (head.status, head.body_bytes, head.keep_alive),
-            (204, 0, false)
-        );
-        let head = parse(b"HTTP/1.1 409\r\ncontent-length: 0\r\n\r\n")
-            .unwrap()
-            .unwrap();
+        let head = parse(b"HTTP/1.1 204 No Content\r\nconnection: Close\r\n\r\n").unwrap().unwrap();
+        assert_eq!((head.status, head.body_bytes, head.keep_alive), (204, 0, false));
+        let head = parse(b"HTTP/1.1 409\r\ncontent-length: 0\r\n\r\n").unwrap().unwrap();
         assert_eq!((head.status, head.body_bytes), (409, 0));
     }
 
@@ -177,16 +147,10 @@ mod tests {
     fn refuses_what_it_does_not_know() {
         let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
         assert_eq!(parse(chunked), Err(BadResponse::NoLength));
-        assert_eq!(
-            parse(b"HTTP/1.1 200 OK\r\n\r\n"),
-            Err(BadResponse::NoLength)
-        );
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\n\r\n"), Err(BadResponse::NoLength));
         assert_eq!(parse(b"HTTP/1.0 200 OK\r\n"), Err(BadResponse::StatusLine));
         assert_eq!(parse(b"HTTP/1.1 2x0 OK\r\n"), Err(BadResponse::StatusLine));
-        assert_eq!(
-            parse(b"HTTP/1.1 200 OK\r\nnothing\r\n"),
-            Err(BadResponse::Header)
-        );
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nnothing\r\n"), Err(BadResponse::Header));
         let endless = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999999\r\n\r\n";
         assert_eq!(parse(endless), Err(BadResponse::Header));
         let mut long = b"HTTP/1.1 200 OK\r\nx: ".to_vec();

@@ -40,11 +40,7 @@ fn request(addr: SocketAddr) -> ReserveRequest {
 }
 
 fn assert_all_answered(stats: &Stats, count: u64) {
-    assert_eq!(
-        stats.status_code_distribution.get(&201),
-        Some(&count),
-        "{stats:?}"
-    );
+    assert_eq!(stats.status_code_distribution.get(&201), Some(&count), "{stats:?}");
     assert!(stats.error_distribution.is_empty(), "{stats:?}");
     assert!((stats.summary.success_rate - 1.0).abs() < f64::EPSILON);
     assert!(stats.latency_percentiles.p50 <= stats.latency_percentiles.p99);
@@ -56,9 +52,7 @@ fn assert_all_answered(stats: &Stats, count: u64) {
 async fn closed_loop_counts() {
     let bare = Bare::start(1);
     let until = Until::Count(2_000, Duration::from_secs(30));
-    let stats = closed(bare.addr, 16, until, 0, request(bare.addr))
-        .await
-        .unwrap();
+    let stats = closed(bare.addr, 16, until, 0, request(bare.addr)).await.unwrap();
     assert_all_answered(&stats, 2_000);
     let json = serde_json::to_value(&stats).unwrap();
     assert_eq!(json["statusCodeDistribution"]["201"], 2_000);
@@ -91,9 +85,7 @@ async fn closed_loop_ends() {
 async fn open_loop_keeps_the_rate() {
     let bare = Bare::start(1);
     let (rate, time) = (1_000.0, Duration::from_millis(500));
-    let stats = open(bare.addr, 16, rate, time, request(bare.addr))
-        .await
-        .unwrap();
+    let stats = open(bare.addr, 16, rate, time, request(bare.addr)).await.unwrap();
     assert_all_answered(&stats, 500);
     assert!(stats.summary.total >= 0.49, "{stats:?}");
     bare.end();
@@ -111,16 +103,11 @@ async fn open_loop_does_not_omit() {
         let mut buffer = [0; 1024];
         while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-                .await
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         }
     });
     let render = GetRequest::new("h", "/");
-    let stats = open(addr, 1, 500.0, Duration::from_millis(40), render)
-        .await
-        .unwrap();
+    let stats = open(addr, 1, 500.0, Duration::from_millis(40), render).await.unwrap();
     assert_eq!(stats.status_code_distribution[&200], 20);
     // The last was due after 38 ms and answered after 400 ms or more.
     assert!(stats.summary.slowest > 0.3, "{stats:?}");
@@ -134,16 +121,9 @@ async fn absent_server_is_counted() {
     let addr = listener.local_addr().unwrap();
     drop(listener);
     let until = Until::Elapsed(Duration::from_millis(300));
-    let stats = closed(addr, 2, until, 0, GetRequest::new("h", "/"))
-        .await
-        .unwrap();
+    let stats = closed(addr, 2, until, 0, GetRequest::new("h", "/")).await.unwrap();
     assert!(stats.status_code_distribution.is_empty());
-    assert!(
-        stats
-            .error_distribution
-            .keys()
-            .all(|cause| cause.starts_with("connect"))
-    );
+    assert!(stats.error_distribution.keys().all(|cause| cause.starts_with("connect")));
     assert!(!stats.error_distribution.is_empty());
 }
 
@@ -154,19 +134,12 @@ async fn client_reads_a_bare_answer() {
     let mut client = Client::new(bare.addr);
     for _ in 0..3 {
         let path = "/v1/sales/bench/reservations";
-        let reply = client
-            .request(Method::POST, path, &[], Bytes::from("{}"))
-            .await
-            .unwrap();
+        let reply = client.request(Method::POST, path, &[], Bytes::from("{}")).await.unwrap();
         assert_eq!(reply.status, 201);
         assert!(reply.location.unwrap().starts_with("/v1/reservations/"));
         let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
         assert_eq!(body["status"], "held");
-        assert!(
-            (260..=360).contains(&reply.body.len()),
-            "{}",
-            reply.body.len()
-        );
+        assert!((260..=360).contains(&reply.body.len()), "{}", reply.body.len());
     }
     bare.end();
 }

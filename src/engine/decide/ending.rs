@@ -30,7 +30,11 @@ impl Step<'_> {
                 let rebooked = known.version > 2;
                 Ok(Outcome::Confirmed { reservation: known, rebooked })
             }
-            Status::Confirmed => Err(Refusal::ReservationConfirmed),
+            Status::Confirmed => {
+                // It was paid twice: the second money has to go back.
+                self.note_refund(&known, payment);
+                Err(Refusal::ReservationConfirmed)
+            }
             Status::Cancelled => {
                 self.note_refund(&known, payment);
                 Err(Refusal::ReservationCancelled)

@@ -45,10 +45,11 @@ impl Step<'_> {
 /// The same request again gets its reservation, whatever became of it; another request under the
 /// same id is refused. The lines themselves are the fingerprint: nothing to hash, nothing to collide.
 fn replay(known: &Reservation, asked: &Reserve) -> Decided {
-    let same_lines = known.lines.len() == asked.lines.len()
-        && known.lines.iter().zip(&asked.lines).all(|(line, ordered)| {
-            line.item == ordered.item && line.quantity == ordered.quantity
-        });
+    let same_lines =
+        known.lines.len() == asked.lines.len()
+            && known.lines.iter().zip(&asked.lines).all(|(line, ordered)| {
+                line.item == ordered.item && line.quantity == ordered.quantity
+            });
     if same_lines && known.user == asked.user && known.sale == asked.sale {
         return Ok(Outcome::Reserved { reservation: known.clone(), replayed: true });
     }

@@ -5,7 +5,17 @@ use std::sync::Arc;
 use super::{Decided, Step};
 use crate::engine::event::{Actor, Event};
 use crate::limits;
-use crate::sale::{ItemId, Move, Outcome, Refusal, SaleDefinition, SaleId};
+use crate::sale::{IdempotencyKey, ItemId, Move, Outcome, Refusal, SaleDefinition, SaleId};
+
+/// A change of an item's stock.
+pub(super) struct Restock<'c> {
+    pub(super) sale: &'c SaleId,
+    pub(super) item: &'c ItemId,
+    pub(super) delta: i64,
+    pub(super) key: &'c IdempotencyKey,
+    pub(super) reason: &'c str,
+    pub(super) actor: &'c Actor,
+}
 
 impl Step<'_> {
     /// Creating the same sale again is no change; another one under its id is refused.
@@ -41,16 +51,15 @@ impl Step<'_> {
         self.reported(sale, false)
     }
 
-    pub(super) fn restock(
-        &mut self,
-        sale: &SaleId,
-        item: &ItemId,
-        delta: i64,
-        reason: &str,
-        actor: &Actor,
-    ) -> Decided {
+    /// Units are added or taken out once per key; asking again is answered as the first time.
+    pub(super) fn restock(&mut self, restock: &Restock<'_>) -> Decided {
+        let Restock { sale, item, delta, key, reason, actor } = *restock;
         let record = self.state.sale(sale).ok_or(Refusal::UnknownSale)?;
         let index = record.item_index(item).ok_or_else(|| Refusal::UnknownItem(item.clone()))?;
+        if let Some(known) = record.restocked(key) {
+            let same = known == (index, delta);
+            return if same { self.reported(sale, false) } else { Err(Refusal::KeyReused) };
+        }
         let counters = record.counters()[index];
         let refusal = Refusal::StockTaken { available: counters.available };
         let after = counters.restocked(delta).ok_or(refusal.clone())?;
@@ -62,6 +71,7 @@ impl Step<'_> {
                 sale: sale.clone(),
                 item: item.clone(),
                 delta,
+                key: key.clone(),
                 before: counters.stock,
                 reason: Box::from(reason),
                 actor: actor.clone(),

@@ -67,6 +67,7 @@ pub enum Op {
         sale: usize,
         item: usize,
         delta: i64,
+        key: usize,
     },
     Inspect {
         sale: usize,
@@ -131,8 +132,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..SALES, prop::bool::weighted(0.2))
             .prop_map(|(sale, altered)| Op::Create { sale, altered }),
         3 => (sale(), step).prop_map(|(sale, step)| Op::Move { sale, step }),
-        2 => (sale(), item(), delta)
-            .prop_map(|(sale, item, delta)| Op::Restock { sale, item, delta }),
+        3 => (sale(), item(), delta, 0..20_usize)
+            .prop_map(|(sale, item, delta, key)| Op::Restock { sale, item, delta, key }),
         1 => sale().prop_map(|sale| Op::Inspect { sale }),
         3 => Just(Op::Sweep),
     ]

@@ -6,7 +6,7 @@ mod ending;
 mod taking;
 
 use super::run::Run;
-use super::world::{START, item_id, payment, reservation_id, sale_id, user};
+use super::world::{START, item_id, payment, reservation_id, restock_key, sale_id, user};
 use crate::clock::Millis;
 use crate::engine::{Authority, Command, OrderedLine, Reserve};
 use crate::sale::{Counters, Move, Outcome, Refusal, Reservation, SaleDefinition};
@@ -55,10 +55,10 @@ impl Shop {
         self.ask(ms, Command::MoveSale { sale: sale_id(0), step, actor: "operator".into() })
     }
 
-    fn restock(&mut self, ms: u64, delta: i64) -> Outcome {
-        let (sale, item) = (sale_id(0), item_id(0));
+    fn restock(&mut self, ms: u64, key: usize, delta: i64) -> Outcome {
+        let (sale, item, key) = (sale_id(0), item_id(0), restock_key(key));
         let (reason, actor) = ("a reason".into(), "operator".into());
-        self.ask(ms, Command::Restock { sale, item, delta, reason, actor })
+        self.ask(ms, Command::Restock { sale, item, delta, key, reason, actor })
     }
 
     fn sweep(&mut self, ms: u64) -> usize {

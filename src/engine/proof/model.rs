@@ -10,8 +10,8 @@ mod selling;
 use crate::clock::Millis;
 use crate::engine::{Command, Event, Return};
 use crate::sale::{
-    Counters, ItemCounters, ItemId, Line, Outcome, PaymentRef, Reservation, ReservationId,
-    SaleDefinition, SaleId, SaleReport, SaleState, Status, UserId, Window,
+    Counters, IdempotencyKey, ItemCounters, ItemId, Line, Outcome, PaymentRef, Reservation,
+    ReservationId, SaleDefinition, SaleId, SaleReport, SaleState, Status, UserId, Window,
 };
 
 /// The whole lane, naively.
@@ -29,7 +29,7 @@ pub struct Sale {
     pub closes: Option<u64>,
     pub paused: bool,
     pub created: u64,
-    pub restocks: Vec<(usize, i64)>,
+    pub restocks: Vec<(usize, i64, IdempotencyKey)>,
 }
 
 /// A reservation, with the log of where it stood.
@@ -127,8 +127,8 @@ impl Model {
             Command::Find { id, owner } => self.find(*id, owner.as_ref()),
             Command::CreateSale { definition, actor } => self.create(definition, actor),
             Command::MoveSale { sale, step, actor } => self.move_sale(sale, *step, actor),
-            Command::Restock { sale, item, delta, reason, actor } => {
-                self.restock(sale, item, *delta, reason, actor)
+            Command::Restock { sale, item, delta, key, reason, actor } => {
+                self.restock(sale, item, (*delta, key), reason, actor)
             }
             Command::Inspect { sale } => self.inspect(sale),
             Command::Sweep => self.sweep(),

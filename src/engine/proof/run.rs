@@ -145,9 +145,6 @@ impl Run {
 
     /// Asking again, at once, changes nothing and is answered as before.
     fn check_idempotence(&mut self, clock: Millis, command: &Command, first: &Outcome) {
-        if matches!(command, Command::Restock { .. }) {
-            return; // Has no identity: asking again is asking for more.
-        }
         let before = seen(&self.state);
         let mut events = Vec::new();
         let again = apply(&mut self.state, clock, command, &mut events);
@@ -179,7 +176,10 @@ fn check_refusal(outcome: &Outcome, events: &[Event]) {
     let Outcome::Refused(refusal) = outcome else {
         return;
     };
-    let ended = matches!(refusal, Refusal::ReservationExpired | Refusal::ReservationCancelled);
+    let ended = matches!(
+        refusal,
+        Refusal::ReservationExpired | Refusal::ReservationCancelled | Refusal::ReservationConfirmed
+    );
     for event in events {
         let told = matches!(event, Event::Expired(_) | Event::RefundNeeded { .. });
         assert!(ended && told, "{refusal:?} went with {event:?}");

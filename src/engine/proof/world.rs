@@ -24,6 +24,10 @@ pub fn item_id(n: usize) -> ItemId {
     ItemId::parse(&format!("item-{n}")).unwrap()
 }
 
+pub fn restock_key(n: usize) -> IdempotencyKey {
+    IdempotencyKey::parse(&format!("restock-{n}")).unwrap()
+}
+
 pub fn user(n: usize) -> UserId {
     UserId::parse(&format!("user-{n}")).unwrap()
 }

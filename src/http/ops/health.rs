@@ -14,10 +14,15 @@ use crate::limits;
 const PING: Duration = Duration::from_millis(500);
 
 impl Ops {
+    /// Whether the store answers, and soon.
+    pub(super) async fn store_answers(&self) -> bool {
+        matches!(tokio::time::timeout(PING, self.store.ping()).await, Ok(Ok(())))
+    }
+
     pub(super) async fn ready(&self, head: &Head) -> Answer {
         let serving = *self.state.borrow() == State::Serving;
         let ledger = !*self.failed.borrow();
-        let store = matches!(tokio::time::timeout(PING, self.store.ping()).await, Ok(Ok(())));
+        let store = self.store_answers().await;
         let undigested: u64 = self.gate.lane_statuses().iter().map(|lane| lane.undigested).sum();
         let lag = undigested <= limits::BACKLOG_EVENTS_MAX;
         let checks = [("serving", serving), ("ledger", ledger), ("store", store), ("lag", lag)];
@@ -25,7 +30,8 @@ impl Ops {
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let word = |ok: bool| if ok { "ok" } else { "failing" };
         let mut body = json!({ "status": if ready { "ready" } else { "not ready" } });
-        if head.uri.query().is_some_and(|query| query.split('&').any(|p| p.starts_with("verbose"))) {
+        if head.uri.query().is_some_and(|query| query.split('&').any(|p| p.starts_with("verbose")))
+        {
             let named = checks.iter().map(|(name, ok)| ((*name).to_owned(), json!(word(*ok))));
             body["checks"] = Value::Object(named.collect());
             body["outbox_length"] = json!(undigested);

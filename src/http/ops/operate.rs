@@ -1,5 +1,7 @@
 //! Sales, stock, payments and refunds.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::LOCATION;
@@ -9,13 +11,14 @@ use serde_json::{Value, json};
 use super::Ops;
 use crate::http::answer::{self, Answer};
 use crate::http::body;
+use crate::http::key;
 use crate::http::problem::Problem;
 use crate::http::public::reservation_json;
 use crate::http::request::Head;
 use crate::limits;
 use crate::sale::{
-    Counters, ItemId, Move, PaymentRef, Refusal, Reservation, ReservationId,
-    SaleDefinition, SaleId, SaleReport,
+    Counters, ItemId, Move, PaymentRef, Refusal, Reservation, ReservationId, SaleDefinition,
+    SaleId, SaleReport,
 };
 
 /// Who operates: there is one token, so there is one name.
@@ -87,12 +90,17 @@ impl Ops {
         let body = body::read(head, body, limits::BODY_BYTES_MAX).await?;
         let Restock { delta, reason } = body::parse(head, &body)?;
         let item = ItemId::parse(item).map_err(|_| Problem::NotFound)?;
+        // Without a key every request is a change of its own.
+        let key = match key::of_header(head)? {
+            Some(key) => key,
+            None => key::fresh()?,
+        };
         if reason.is_empty() || reason.len() > limits::REASON_BYTES_MAX {
             let most = limits::REASON_BYTES_MAX;
             return Err(Problem::malformed(format!("reason must be 1 to {most} bytes long")));
         }
         let reason = reason.into_boxed_str();
-        let restocked = self.gate.restock(known(sale)?, item, delta, reason, ACTOR.into());
+        let restocked = self.gate.restock(known(sale)?, item, delta, key, reason, ACTOR.into());
         let report = restocked.await.map_err(|denied| match denied {
             // The item stands in the path here: what is not there was not found.
             crate::gate::Denied::Refused(Refusal::UnknownItem(_)) => Problem::NotFound,
@@ -123,14 +131,11 @@ impl Ops {
         body: Incoming,
     ) -> Result<Answer, Problem> {
         let body = body::read(head, body, limits::BODY_BYTES_MAX).await?;
-        let restock = if body.is_empty() {
-            true
-        } else {
-            body::parse::<Cancellation>(head, &body)?.restock
-        };
+        let restock =
+            if body.is_empty() { true } else { body::parse::<Cancellation>(head, &body)?.restock };
         let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
         let reservation = self.gate.cancel_for_operator(id, ACTOR.into(), restock).await?;
-        Ok(self.settled(&reservation, json!({ "restock": restock })))
+        Ok(self.settled(&reservation, json!({})))
     }
 
     /// A reservation as buyers see it, and what operators see beside it.
@@ -158,7 +163,9 @@ impl Ops {
         let most = limits::AUDIT_LOG_PAGE_MAX;
         let limit = number("limit", most, 1..=most)?;
         let skip = number("skip", 0, 0..=usize::MAX >> 1)?;
-        let entries = self.store.audit_log(skip, limit).await?;
+        let deadline = Duration::from_millis(limits::STORE_REPLY_MS);
+        let entries = tokio::time::timeout(deadline, self.store.audit_log(skip, limit)).await;
+        let entries = entries.map_err(|_| Problem::StoreUnavailable)??;
         let next = (entries.len() == limit).then_some(skip.saturating_add(limit));
         Ok(answer::value(StatusCode::OK, &json!({ "entries": entries, "next_skip": next })))
     }

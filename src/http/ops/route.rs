@@ -77,9 +77,7 @@ impl Router {
             Name::OpenApi => Route::OpenApi,
             Name::Sales => Route::Sales,
             Name::Sale => Route::Sale { sale: parameter("sale") },
-            Name::MoveSale => {
-                Route::MoveSale { sale: parameter("sale"), step: parameter("step") }
-            }
+            Name::MoveSale => Route::MoveSale { sale: parameter("sale"), step: parameter("step") },
             Name::Restock => Route::Restock { sale: parameter("sale"), item: parameter("item") },
             Name::Confirm => Route::Confirm { id: parameter("id") },
             Name::Cancel => Route::Cancel { id: parameter("id") },

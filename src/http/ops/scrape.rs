@@ -15,7 +15,7 @@ impl Ops {
             self.metrics.gauge("floodgate_backend_up", &labels).set(f64::from(u8::from(up)));
         };
         up("ledger", !*self.failed.borrow());
-        up("store", self.store.ping().await.is_ok());
+        up("store", self.store_answers().await);
         let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         answer::of(StatusCode::OK, media, self.metrics.render())
     }

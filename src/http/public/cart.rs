@@ -7,8 +7,10 @@ use hyper::StatusCode;
 use hyper::header::ETAG;
 use serde::Deserialize;
 
+use super::reservations::Quantity;
 use super::{Call, Public};
 use crate::carts::{Cart, CartChange};
+use crate::gate::Denied;
 use crate::http::answer::{self, Answer};
 use crate::http::body;
 use crate::http::problem::Problem;
@@ -19,13 +21,13 @@ use crate::sale::{ItemId, Refusal, UserId};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
-    quantity: i64,
+    quantity: Quantity,
 }
 
 impl Public {
     pub(super) async fn show_cart(&self, call: Call) -> Result<Answer, Problem> {
         let user = self.identity.require(call.peer.ip(), &call.head)?;
-        let cart = self.from_store(self.store.cart(user)).await?;
+        let cart = self.from_store(self.store.cart(user), Denied::Overloaded).await?;
         Ok(shown(&cart))
     }
 
@@ -34,11 +36,7 @@ impl Public {
         let expected = if_match(&call.head)?;
         let body = body::read(&call.head, call.body, limits::BODY_BYTES_MAX).await?;
         let wanted: Wanted = body::parse(&call.head, &body)?;
-        let max = limits::CART_QUANTITY_MAX;
-        let quantity = u32::try_from(wanted.quantity)
-            .ok()
-            .filter(|quantity| (1..=max).contains(quantity))
-            .ok_or(Refusal::InvalidQuantity { max })?;
+        let quantity = wanted.quantity.within(limits::CART_QUANTITY_MAX)?;
         let item = ItemId::parse(item).map_err(|_| Problem::NotFound)?;
         if !self.gate.catalog().has_item(&item) {
             return Err(Refusal::UnknownItem(item).into());
@@ -59,7 +57,9 @@ impl Public {
         expected: Option<u64>,
         change: CartChange,
     ) -> Result<Answer, Problem> {
-        let cart = self.from_store(self.store.change_cart(user, expected, change)).await??;
+        let changed = self.store.change_cart(user, expected, change);
+        // A write that nobody waits for any more is written all the same.
+        let cart = self.from_store(changed, Denied::OutcomeUnknown).await??;
         Ok(shown(&cart))
     }
 }
@@ -69,13 +69,19 @@ fn shown(cart: &Cart) -> Answer {
     answer::with(answer, ETAG, &format!("\"{}\"", cart.version))
 }
 
-/// The version that a write is for. `*` is any.
+/// The version that a write is for. `*` is any; a tag that was never a cart's matches none.
 fn if_match(head: &Head) -> Result<Option<u64>, Problem> {
+    const NONE: u64 = u64::MAX;
     let Some(text) = head.single("if-match")? else { return Ok(None) };
-    if text.trim() == "*" {
+    let text = text.trim();
+    if text == "*" {
         return Ok(None);
     }
-    let version = text.trim().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    let version = version.and_then(|version| version.parse().ok());
-    version.map(Some).ok_or_else(|| Problem::malformed("If-Match must be a cart's ETag"))
+    let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    match quoted.filter(|tag| !tag.contains('"')) {
+        Some(tag) => Ok(Some(tag.parse().unwrap_or(NONE))),
+        // RFC 9110 §13.1.1: a weak tag never matches here. A list names versions that were; one is.
+        None if text.starts_with("W/") => Ok(Some(NONE)),
+        None => Err(Problem::malformed("If-Match must be one entity tag, or *")),
+    }
 }

@@ -33,10 +33,8 @@ impl Meter {
         let meter = |route: &'static str| RouteMeter {
             metrics: Arc::clone(metrics),
             route,
-            seconds: metrics.histogram(
-                "floodgate_request_duration_seconds",
-                &[("route", route.to_owned())],
-            ),
+            seconds: metrics
+                .histogram("floodgate_request_duration_seconds", &[("route", route.to_owned())]),
             counters: Default::default(),
         };
         Self { routes: PATTERNS.into_iter().chain(["other"]).map(meter).collect() }
@@ -50,8 +48,7 @@ impl Meter {
 impl RouteMeter {
     pub(super) fn record(&self, status: StatusCode, took: Duration) {
         let last = STATUSES.len() - 1;
-        let index =
-            STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(last);
+        let index = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(last);
         let counter = self.counters[index].get_or_init(|| {
             let labels =
                 [("route", self.route.to_owned()), ("status", STATUSES[index].to_string())];

@@ -14,10 +14,11 @@ use crate::gate::{Granted, Purchase};
 use crate::http::answer::{self, Answer};
 use crate::http::body;
 use crate::http::caller::parse_user;
+use crate::http::key;
 use crate::http::problem::Problem;
-use crate::http::request::Head;
 use crate::ledger::Durability;
 use crate::limits;
+use crate::orders::lines_json;
 use crate::sale::{IdempotencyKey, ItemId, Refusal, Reservation, ReservationId, Status};
 
 /// What a buyer sends. A line by itself, or a list of lines.
@@ -46,7 +47,7 @@ struct WishedLine<'b> {
 
 /// Any whole number: one that cannot be sold is a refusal, not a request that cannot be read.
 #[derive(Clone, Copy)]
-struct Quantity(i64);
+pub(super) struct Quantity(i64);
 
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -63,9 +64,10 @@ impl<'de> Deserialize<'de> for Quantity {
                 Ok(Quantity(i64::try_from(number).unwrap_or(i64::MAX)))
             }
             fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Quantity, E> {
-                // Beyond 2^63 a JSON number arrives here; it is whole, and never for sale.
+                // `1.0` is whole, and so is what lies beyond 2^63, though that is never for sale. The
+                // conversion saturates.
                 if number.fract() == 0.0 {
-                    return Ok(Quantity(if number > 0.0 { i64::MAX } else { i64::MIN }));
+                    return Ok(Quantity(number as i64));
                 }
                 Err(E::custom("a quantity must be a whole number"))
             }
@@ -75,6 +77,12 @@ impl<'de> Deserialize<'de> for Quantity {
 }
 
 impl Quantity {
+    pub(super) fn within(self, max: u32) -> Result<u32, Problem> {
+        let units = u32::try_from(self.0).ok().filter(|units| (1..=max).contains(units));
+        units.ok_or(Refusal::InvalidQuantity { max }.into())
+    }
+
+    /// The ledger knows the limits; what is beyond any is refused as what it is.
     fn units(self) -> Result<u32, Problem> {
         if self.0 < 1 {
             return Err(Refusal::InvalidQuantity { max: limits::QUANTITY_MAX }.into());
@@ -90,7 +98,7 @@ impl Public {
         }
         let Call { peer, head, body } = call;
         let user = self.identity.of_headers(peer.ip(), &head)?;
-        let key = idempotency_key(&head)?;
+        let key = key::of_header(&head)?;
         let body = body::read(&head, body, limits::BODY_BYTES_MAX).await?;
         let wish: Wish<'_> = body::parse(&head, &body)?;
         let (user, key) = self.identify(&wish, user, key)?;
@@ -123,7 +131,7 @@ impl Public {
         };
         let key = match (key, &wish.idempotency_key) {
             (Some(key), _) => Some(key),
-            (None, Some(text)) => Some(parse_key("idempotency_key", text)?),
+            (None, Some(text)) => Some(key::parse("idempotency_key", text)?),
             (None, None) => None,
         };
         Ok((user, key))
@@ -164,32 +172,6 @@ impl Public {
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// The header of draft-ietf-httpapi-idempotency-key-header: a quoted string, or bare as most send it.
-fn idempotency_key(head: &Head) -> Result<Option<IdempotencyKey>, Problem> {
-    let Some(text) = head.single("idempotency-key")? else { return Ok(None) };
-    let text = text.trim();
-    let Some(quoted) = text.strip_prefix('"') else {
-        return parse_key("Idempotency-Key", text).map(Some);
-    };
-    let malformed = || Problem::malformed("Idempotency-Key is not a well-formed string");
-    let quoted = quoted.strip_suffix('"').ok_or_else(malformed)?;
-    let mut key = String::with_capacity(quoted.len());
-    let mut characters = quoted.chars();
-    while let Some(character) = characters.next() {
-        key.push(match character {
-            // RFC 8941 §3.3.3: a backslash stands before a quote or a backslash, and nowhere else.
-            '\\' => characters.next().filter(|c| matches!(c, '"' | '\\')).ok_or_else(malformed)?,
-            '"' => return Err(malformed()),
-            character => character,
-        });
-    }
-    parse_key("Idempotency-Key", &key).map(Some)
-}
-
-fn parse_key(field: &str, text: &str) -> Result<IdempotencyKey, Problem> {
-    IdempotencyKey::parse(text).map_err(|invalid| Problem::malformed(format!("{field} {invalid}")))
-}
-
 fn lines(wish: Wish<'_>) -> Result<Box<[OrderedLine]>, Problem> {
     let wished = match (wish.item_id, wish.quantity, wish.lines) {
         (Some(item_id), Some(quantity), None) => vec![WishedLine { item_id, quantity }],
@@ -226,23 +208,12 @@ pub fn to_json(reservation: &Reservation, status: Status, durability: Durability
     let status = status.as_str();
     let total = reservation.total();
     let durability = durability.as_str();
+    let lines = lines_json(&reservation.lines, currency);
     let mut json = String::with_capacity(384);
     // Writing to a string does not fail.
     let _ = write!(
         json,
-        r#"{{"reservation_id":"{id}","sale_id":"{sale}","status":"{status}","lines":["#
-    );
-    for (index, line) in reservation.lines.iter().enumerate() {
-        let comma = if index > 0 { "," } else { "" };
-        let (item, quantity, price) = (&line.item, line.quantity, line.unit_price);
-        let _ = write!(
-            json,
-            r#"{comma}{{"item_id":"{item}","quantity":{quantity},"unit_price":{price},"currency":"{currency}"}}"#
-        );
-    }
-    let _ = write!(
-        json,
-        r#"],"total":{total},"currency":"{currency}","held_at":"{held_at}","expires_at":"{expires_at}","durability":"{durability}"}}"#
+        r#"{{"reservation_id":"{id}","sale_id":"{sale}","status":"{status}","lines":{lines},"total":{total},"currency":"{currency}","held_at":"{held_at}","expires_at":"{expires_at}","durability":"{durability}"}}"#
     );
     json
 }

@@ -1,15 +1,16 @@
 //! The owner of a lane: the one thread that decides.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use metrics::Histogram;
-use tokio::sync::{oneshot, watch};
-use tracing::{error, info, warn};
+use tokio::sync::watch;
+use tracing::{error, warn};
 
-use super::Surroundings;
+use super::disk::DiskWatch;
+use super::postman::Postman;
+use super::{Reply, Surroundings};
 use crate::engine::{self, Command, Event, Position, State};
 use crate::ledger::journal::{AppendError, Journal};
 use crate::ledger::lane::Tray;
@@ -18,37 +19,21 @@ use crate::limits;
 use crate::outbox::Record;
 use crate::sale::{LaneId, Outcome, SaleId};
 
-/// How often the free space of the disk is looked up.
-const DISK_CHECK_EVERY: Duration = Duration::from_millis(100);
-/// How long a lane without room waits before it tries its journal again.
-const FULL_PAUSE: Duration = Duration::from_millis(250);
-
 /// A lane's state, journal and everything it tells others.
 pub(super) struct Owner {
     lane: LaneId,
-    dir: PathBuf,
-    disk_reserve_bytes: u64,
     journal: Journal,
     state: State,
     head: watch::Sender<Position>,
     around: Surroundings,
     call_seconds: Histogram,
     disk: DiskWatch,
+    postman: Postman,
     /// Raised if the thread ends for any other reason than the end of its inboxes.
     alarm: Alarm,
     /// Reused from batch to batch.
     events: Vec<Event>,
     decided: Vec<(Reply, Outcome)>,
-}
-
-type Reply = oneshot::Sender<Result<Answer, Fault>>;
-
-/// Whether the disk had room when last asked.
-struct DiskWatch {
-    checked: Option<Instant>,
-    has_room: bool,
-    /// After a refused write: when to try again.
-    paused_until: Option<Instant>,
 }
 
 struct Alarm {
@@ -73,23 +58,22 @@ enum Next {
 impl Owner {
     pub(super) fn new(
         lane: LaneId,
-        dir: &Path,
-        disk_reserve_bytes: u64,
+        disk: DiskWatch,
         journal: Journal,
         state: State,
         head: watch::Sender<Position>,
+        postman: Postman,
         around: Surroundings,
     ) -> Self {
         let labels = [("op", "batch".to_owned())];
         Self {
             lane,
-            dir: dir.to_owned(),
-            disk_reserve_bytes,
             journal,
             state,
             head,
             call_seconds: around.metrics.histogram("floodgate_ledger_call_seconds", &labels),
-            disk: DiskWatch { checked: None, has_room: true, paused_until: None },
+            disk,
+            postman,
             alarm: Alarm { failed: around.failed.clone(), armed: true },
             around,
             events: Vec::new(),
@@ -128,8 +112,8 @@ impl Owner {
 
     fn serve(&mut self, batch: &mut Vec<Ticket>) -> Next {
         let started = Instant::now();
-        self.look_at_disk(started);
-        if self.disk.paused_until.is_some_and(|until| started < until) {
+        self.disk.look(started);
+        if self.disk.is_full(started) {
             refuse(batch);
             // Without this an idle lane with due holds would spin.
             std::thread::park_timeout(Duration::from_millis(5));
@@ -153,7 +137,7 @@ impl Owner {
         let (state, events) = (&mut self.state, &mut self.events);
         engine::apply(state, now, &Command::Sweep, events);
         for Ticket { command, reply } in batch.drain(..) {
-            if !self.disk.has_room && matches!(command, Command::Reserve(_)) {
+            if !self.disk.has_room() && matches!(command, Command::Reserve(_)) {
                 let _ = reply.send(Err(Fault::Unavailable));
                 continue;
             }
@@ -173,26 +157,31 @@ impl Owner {
             self.head.send_replace(self.state.position());
             self.events.clear();
         }
-        let position = self.state.position();
-        for (reply, outcome) in self.decided.drain(..) {
-            // Whoever has gone will ask again, and find it.
-            let _ = reply.send(Ok(Answer { outcome, position }));
+        if self.decided.is_empty() {
+            return Next::GoOn;
         }
+        let position = self.state.position();
+        let answer = |(reply, outcome)| (reply, Ok(Answer { outcome, position }));
+        self.postman.take(self.decided.drain(..).map(answer).collect());
         Next::GoOn
     }
 
     fn publish(&self) {
-        let touched: BTreeSet<&SaleId> = self.events.iter().filter_map(|event| match event {
-            Event::SaleCreated { definition, .. } => Some(&definition.id),
-            Event::SaleMoved { sale, .. } | Event::Restocked { sale, .. } => Some(sale),
-            Event::Held(reservation) => Some(&reservation.sale),
-            // A confirmation names its reservation only; the record knows where it is.
-            Event::Confirmed { id, .. } => self.state.reservation(id).map(|known| &known.sale),
-            Event::Cancelled { returned: moved, .. }
-            | Event::Expired(moved)
-            | Event::Rebooked { taken: moved, .. } => Some(&moved.sale),
-            Event::RefundNeeded { .. } => None,
-        }).collect();
+        let touched: BTreeSet<&SaleId> = self
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::SaleCreated { definition, .. } => Some(&definition.id),
+                Event::SaleMoved { sale, .. } | Event::Restocked { sale, .. } => Some(sale),
+                Event::Held(reservation) => Some(&reservation.sale),
+                // A confirmation names its reservation only; the record knows where it is.
+                Event::Confirmed { id, .. } => self.state.reservation(id).map(|known| &known.sale),
+                Event::Cancelled { returned: moved, .. }
+                | Event::Expired(moved)
+                | Event::Rebooked { taken: moved, .. } => Some(&moved.sale),
+                Event::RefundNeeded { .. } => None,
+            })
+            .collect();
         for record in touched.into_iter().filter_map(|sale| self.state.sale(sale)) {
             self.around.catalog.publish(record);
         }
@@ -206,8 +195,7 @@ impl Owner {
                 for (reply, _) in self.decided.drain(..) {
                     let _ = reply.send(Err(Fault::Unavailable));
                 }
-                self.disk.paused_until = Some(Instant::now() + FULL_PAUSE);
-                self.disk.has_room = false;
+                self.disk.refused();
                 // The state in memory is ahead of the journal: go back to what is durable.
                 match self.journal.rebuild() {
                     Ok(state) => {
@@ -228,25 +216,6 @@ impl Owner {
                 Next::Stop
             }
         }
-    }
-
-    fn look_at_disk(&mut self, now: Instant) {
-        if self.disk.checked.is_some_and(|then| now.duration_since(then) < DISK_CHECK_EVERY) {
-            return;
-        }
-        self.disk.checked = Some(now);
-        // A system that does not say how much is free gets no reserve; a full disk is still refused.
-        let Ok(free) = rustix::fs::statvfs(&self.dir) else { return };
-        let has_room = free.f_bavail.saturating_mul(free.f_frsize) >= self.disk_reserve_bytes;
-        if has_room != self.disk.has_room {
-            let bytes = self.disk_reserve_bytes;
-            if has_room {
-                info!(lane = %self.lane, bytes, "the disk has room again; selling on");
-            } else {
-                warn!(lane = %self.lane, bytes, "less free than the reserve; refusing reservations");
-            }
-        }
-        self.disk.has_room = has_room;
     }
 }
 

@@ -1,8 +1,8 @@
 //! Reading and changing carts.
 
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, Row, TransactionBehavior, params};
 
-use super::{as_sql, from_sql};
+use super::from_sql;
 use crate::carts::{Cart, CartChange, CartLine, CartRefusal};
 use crate::limits;
 use crate::sale::UserId;
@@ -15,9 +15,11 @@ pub(super) fn read(connection: &mut Connection, user: &UserId) -> rusqlite::Resu
 }
 
 fn read_in(connection: &Connection, user: &UserId) -> rusqlite::Result<Cart> {
-    let mut version = connection.prepare_cached("SELECT version FROM carts WHERE user_id = ?1")?;
-    let version: Option<i64> =
-        version.query_row([user.as_str()], |row| row.get(0)).optional()?;
+    let mut version = connection.prepare_cached(
+        "SELECT coalesce((SELECT changes FROM carts WHERE user_id = ?1), 0)
+              + coalesce((SELECT sum(version) FROM orders WHERE user_id = ?1), 0)",
+    )?;
+    let version: i64 = version.query_row([user.as_str()], |row| row.get(0))?;
     let mut lines = connection.prepare_cached(
         "SELECT item_id, quantity, reservation_id FROM cart_lines WHERE user_id = ?1
          ORDER BY item_id, reservation_id",
@@ -31,7 +33,7 @@ fn read_in(connection: &Connection, user: &UserId) -> rusqlite::Result<Cart> {
         })
     };
     let lines = lines.query_map([user.as_str()], line)?.collect::<Result<_, _>>()?;
-    Ok(Cart { version: version.map_or(0, from_sql), lines })
+    Ok(Cart { version: from_sql(version), lines })
 }
 
 /// One decision: look at the version, change the line, raise the version.
@@ -76,18 +78,13 @@ pub(super) fn change(
     if !changed {
         return Ok(Ok(before));
     }
-    raise_version(&transaction, user.as_str())?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO carts (user_id, changes) VALUES (?1, 1)
+             ON CONFLICT DO UPDATE SET changes = changes + 1",
+        )?
+        .execute([user.as_str()])?;
     let after = read_in(&transaction, user)?;
     transaction.commit()?;
     Ok(Ok(after))
-}
-
-/// Makes a cart's next version, whoever changed it.
-pub(super) fn raise_version(connection: &Connection, user: &str) -> rusqlite::Result<()> {
-    let mut upsert = connection.prepare_cached(
-        "INSERT INTO carts (user_id, version) VALUES (?1, ?2)
-         ON CONFLICT DO UPDATE SET version = version + 1",
-    )?;
-    upsert.execute(params![user, as_sql(1)])?;
-    Ok(())
 }

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 use serde_json::{Value, json};
 
-use super::carts::raise_version;
 use super::{as_sql, from_sql};
 use crate::clock::Millis;
 use crate::engine::{Event, Position, Return};
@@ -20,8 +19,7 @@ use crate::sale::{LaneId, Line, PaymentRef, Reservation, SaleDefinition, SaleId,
 use crate::store::{Digested, Digestible, StoreError};
 
 pub(super) fn cursor(connection: &Connection, lane: LaneId) -> rusqlite::Result<Position> {
-    let mut query =
-        connection.prepare_cached("SELECT epoch, cursor FROM lanes WHERE lane = ?1")?;
+    let mut query = connection.prepare_cached("SELECT epoch, cursor FROM lanes WHERE lane = ?1")?;
     let position = |row: &rusqlite::Row<'_>| {
         Ok(Position { epoch: from_sql(row.get(0)?), seq: from_sql(row.get(1)?) })
     };
@@ -59,9 +57,9 @@ enum Failure {
 impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(
-                ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig,
-            ) => Failure::Poison(error.to_string()),
+            Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig) => {
+                Failure::Poison(error.to_string())
+            }
             _ => Failure::Store(error.into()),
         }
     }
@@ -207,7 +205,7 @@ impl Books<'_> {
                 let entry = Entry { actor, action: step.as_str(), sale };
                 self.log(seq, at, entry, None, &window(before), &window(after), None)?;
             }
-            Event::Restocked { sale, item, delta, before, reason, actor } => {
+            Event::Restocked { sale, item, delta, before, reason, actor, .. } => {
                 self.restock(sale.as_str(), item.as_str(), *delta)?;
                 let stock = |stock: i128| json!({ "stock": stock as i64 });
                 let after = stock(i128::from(*before) + i128::from(*delta));
@@ -221,7 +219,7 @@ impl Books<'_> {
 
     fn held(&mut self, reservation: &Reservation) -> Result<u64, Failure> {
         let id = reservation.id.to_string();
-        let lines = lines_json(&reservation.lines, &reservation.currency).to_string();
+        let lines = lines_json(&reservation.lines, &reservation.currency);
         let inserted = self
             .connection
             .prepare_cached(
@@ -260,8 +258,7 @@ impl Books<'_> {
             "UPDATE orders SET status = 'paid', version = ?3, updated_at = ?4, payment_ref = ?5
              WHERE user_id = ?1 AND order_id = ?2 AND version < ?3",
         )?;
-        let changed =
-            update.execute(params![user, id, version, as_sql(at.0), payment.as_str()])?;
+        let changed = update.execute(params![user, id, version, as_sql(at.0), payment.as_str()])?;
         if changed == 0 {
             self.must_know(user, id)?;
         }
@@ -283,12 +280,7 @@ impl Books<'_> {
     }
 
     /// The units of an order go back, and its lines leave the cart.
-    fn ended(
-        &mut self,
-        returned: &Return,
-        status: OrderStatus,
-        at: Millis,
-    ) -> Result<(), Failure> {
+    fn ended(&mut self, returned: &Return, status: OrderStatus, at: Millis) -> Result<(), Failure> {
         let (user, id) = (returned.user.as_str(), returned.id.to_string());
         let mut update = self.connection.prepare_cached(
             "UPDATE orders SET status = ?3, version = ?4, updated_at = ?5
@@ -304,7 +296,6 @@ impl Books<'_> {
         for line in &returned.lines {
             delete.execute(params![user, line.item.as_str(), id])?;
         }
-        raise_version(self.connection, user)?;
         self.count(&returned.sale, &returned.lines, -1);
         Ok(())
     }
@@ -329,7 +320,6 @@ impl Books<'_> {
         for line in lines {
             insert.execute(params![user, line.item.as_str(), id, line.quantity])?;
         }
-        raise_version(self.connection, user)?;
         Ok(())
     }
 

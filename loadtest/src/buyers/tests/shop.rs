@@ -105,21 +105,18 @@ impl Shop {
         let db = rusqlite::Connection::open(data_dir.join("store.db")).unwrap();
         db.execute_batch("BEGIN").unwrap();
         db.execute_batch(SCHEMA).unwrap();
-        db.execute(
-            "INSERT INTO sales VALUES ('flash', 't', '{\"per_user_limit\":2}', 1)",
-            [],
-        )
-        .unwrap();
+        db.execute("INSERT INTO sales VALUES ('flash', 't', '{\"per_user_limit\":2}', 1)", [])
+            .unwrap();
         for (id, stock) in &books.stock {
             let taken = stock - books.available[id];
             let sql = "INSERT INTO items VALUES ('flash', ?1, 't', 5, 'EUR', ?2, ?3)";
-            db.execute(sql, rusqlite::params![id, stock, taken])
-                .unwrap();
+            db.execute(sql, rusqlite::params![id, stock, taken]).unwrap();
         }
         for (id, held) in &books.held {
             let total: Value = serde_json::from_str::<Value>(&held.body).unwrap()["total"].clone();
             db.execute(
-                "INSERT INTO orders VALUES (?1, ?2, 'flash', ?3, 1, ?4, ?5, 'EUR', 0, 600000, 1, ?6)",
+                "INSERT INTO orders
+                 VALUES (?1, ?2, 'flash', ?3, 1, ?4, ?5, 'EUR', 0, 600000, 1, ?6)",
                 rusqlite::params![
                     held.user,
                     id,
@@ -161,18 +158,10 @@ async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let (head, body) = request.into_parts();
-    let body = body
-        .collect()
-        .await
-        .map_err(std::io::Error::other)?
-        .to_bytes();
+    let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let header = |name: &str| {
-        head.headers
-            .get(name)
-            .and_then(|v| v.to_str().ok())
-            .map(str::to_owned)
-    };
+    let header =
+        |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let user = header("x-user-id").or(body["user_id"].as_str().map(str::to_owned));
     let key = header("idempotency-key").or(body["idempotency_key"].as_str().map(str::to_owned));
     let (user, key) = (user.unwrap_or_default(), key.unwrap_or_default());
@@ -181,10 +170,7 @@ async fn serve(
     books.requests += 1;
     let number = books.requests;
     let path: Vec<&str> = head.uri.path().trim_start_matches('/').split('/').collect();
-    let (flaky, dies) = (
-        books.quirk == Quirk::Flaky,
-        books.quirk == Quirk::DiesAtHundred,
-    );
+    let (flaky, dies) = (books.quirk == Quirk::Flaky, books.quirk == Quirk::DiesAtHundred);
     let said = match (&head.method, &path[..]) {
         _ if flaky && number.is_multiple_of(5) => no(503, "overloaded"),
         _ if books.quirk == Quirk::PausedAtFirst && number <= 50 => no(409, "sale-paused"),
@@ -227,28 +213,16 @@ impl Books {
             if priced(&lines) != held.lines {
                 return no(422, "idempotency-key-reused");
             }
-            let extra = if self.quirk == Quirk::ChangesReplays {
-                " "
-            } else {
-                ""
-            };
+            let extra = if self.quirk == Quirk::ChangesReplays { " " } else { "" };
             return (201, format!("{}{extra}", held.body), true);
         }
         let wanted: Vec<(String, i64)> = lines
             .as_array()
             .unwrap()
             .iter()
-            .map(|l| {
-                (
-                    l["item_id"].as_str().unwrap().to_owned(),
-                    l["quantity"].as_i64().unwrap(),
-                )
-            })
+            .map(|l| (l["item_id"].as_str().unwrap().to_owned(), l["quantity"].as_i64().unwrap()))
             .collect();
-        if wanted
-            .iter()
-            .any(|(item, quantity)| self.available[item] < *quantity)
-        {
+        if wanted.iter().any(|(item, quantity)| self.available[item] < *quantity) {
             return no(409, "sold-out");
         }
         for (item, quantity) in &wanted {
@@ -264,16 +238,8 @@ impl Books {
         })
         .to_string();
         let status = "pending_payment";
-        self.held.insert(
-            id.clone(),
-            Held {
-                user,
-                lines,
-                status,
-                payment: None,
-                body: body.clone(),
-            },
-        );
+        self.held
+            .insert(id.clone(), Held { user, lines, status, payment: None, body: body.clone() });
         self.keys.insert(user_key, id);
         (201, body, false)
     }
@@ -297,10 +263,7 @@ impl Books {
             _ => held.status = "cancelled",
         }
         for line in held.lines.as_array().unwrap() {
-            let available = self
-                .available
-                .get_mut(line["item_id"].as_str().unwrap())
-                .unwrap();
+            let available = self.available.get_mut(line["item_id"].as_str().unwrap()).unwrap();
             *available += line["quantity"].as_i64().unwrap();
         }
         (200, "{}".into(), false)
@@ -325,11 +288,7 @@ impl Books {
             .iter()
             .map(|(id, n)| json!({ "id": id, "availability": availability(n) }))
             .collect();
-        (
-            200,
-            json!({ "id": "flash", "items": items }).to_string(),
-            false,
-        )
+        (200, json!({ "id": "flash", "items": items }).to_string(), false)
     }
 
     fn counters(&self) -> Said {
@@ -350,11 +309,7 @@ impl Books {
                 })
             })
             .collect();
-        (
-            200,
-            json!({ "id": "flash", "items": items, "outbox_length": 0 }).to_string(),
-            false,
-        )
+        (200, json!({ "id": "flash", "items": items, "outbox_length": 0 }).to_string(), false)
     }
 }
 
@@ -370,9 +325,6 @@ fn priced(lines: &Value) -> Value {
 
 impl Books {
     pub fn count(&self, status: &str) -> usize {
-        self.held
-            .values()
-            .filter(|held| held.status == status)
-            .count()
+        self.held.values().filter(|held| held.status == status).count()
     }
 }

@@ -41,20 +41,10 @@ impl World {
             outbox_length: 0,
             writer_lag_seconds: None,
         };
-        let scope = Scope {
-            complete: true,
-            sold_out: true,
-        };
-        let mut world = Self {
-            history: Vec::new(),
-            view,
-            scope,
-            dir,
-        };
+        let scope = Scope { complete: true, sold_out: true };
+        let mut world = Self { history: Vec::new(), view, scope, dir };
         // A world that lives for a moment need not survive a power cut.
-        world.sql(&format!(
-            "PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY; {SCHEMA}"
-        ));
+        world.sql(&format!("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY; {SCHEMA}"));
         world.sql(
             r#"INSERT INTO sales VALUES ('flash', 't',
                    '{"per_user_limit":1,"items":[{"id":"a","per_user_limit":2},{"id":"b"}]}', 1);
@@ -81,21 +71,13 @@ impl World {
     }
 
     pub fn sql(&self, statements: &str) {
-        Connection::open(self.path())
-            .unwrap()
-            .execute_batch(statements)
-            .unwrap();
+        Connection::open(self.path()).unwrap().execute_batch(statements).unwrap();
     }
 
     pub fn judge(&self) -> Verdict {
         let history = History::from_entries(self.history.clone());
         let books = Books::read(self.dir.path(), "flash").unwrap();
-        judge(&Evidence {
-            history: &history,
-            ledger: &self.view,
-            books: &books,
-            scope: self.scope,
-        })
+        judge(&Evidence { history: &history, ledger: &self.view, books: &books, scope: self.scope })
     }
 
     /// The first entry about a reservation.
@@ -107,10 +89,7 @@ impl World {
     /// A request for a reservation that was not granted.
     pub fn reserves(&mut self, user: &str, key: &str, seen: Seen) {
         let entry = self.next(user, Op::Reserve, seen);
-        self.history.push(Entry {
-            key: Some(key.into()),
-            ..entry
-        });
+        self.history.push(Entry { key: Some(key.into()), ..entry });
     }
 
     /// A request that ends a reservation.
@@ -118,11 +97,7 @@ impl World {
         let payment_ref = (op == Op::Confirm).then(|| format!("pay-{reservation}").into());
         let entry = self.next(user, op, seen);
         let reservation = Some(reservation.into());
-        self.history.push(Entry {
-            reservation,
-            payment_ref,
-            ..entry
-        });
+        self.history.push(Entry { reservation, payment_ref, ..entry });
     }
 
     fn next(&self, user: &str, op: Op, seen: Seen) -> Entry {
@@ -146,25 +121,16 @@ impl World {
     /// Reservation `r{n}` of user `u{n}` under key `k{n}`: granted, ordered and, if it stands, in
     /// the cart.
     fn reservation(&mut self, n: i64, item: &str, status: &str) {
-        let payment = if status == "paid" {
-            format!("'pay-r{n}'")
-        } else {
-            "NULL".to_owned()
-        };
+        let payment = if status == "paid" { format!("'pay-r{n}'") } else { "NULL".to_owned() };
         self.sql(&format!(
             "INSERT INTO orders VALUES ('u{n}', 'r{n}', 'flash', '{status}', 1,
              '[{{\"item_id\":\"{item}\",\"quantity\":1,\"unit_price\":5,\"currency\":\"EUR\"}}]',
              5, 'EUR', {n}000, {n}999, 1, {payment})"
         ));
         if status == "pending_payment" || status == "paid" {
-            self.sql(&format!(
-                "INSERT INTO cart_lines VALUES ('u{n}', '{item}', 'r{n}', 1)"
-            ));
+            self.sql(&format!("INSERT INTO cart_lines VALUES ('u{n}', '{item}', 'r{n}', 1)"));
         }
-        let lines = vec![Line {
-            item_id: item.into(),
-            quantity: 1,
-        }];
+        let lines = vec![Line { item_id: item.into(), quantity: 1 }];
         self.reserves(&format!("u{n}"), &format!("k{n}"), Seen::Ok);
         let entry = self.history.last_mut().unwrap();
         entry.reservation = Some(format!("r{n}").into());

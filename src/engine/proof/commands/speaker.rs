@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{By, Op, Step, Twist, Wait};
 use crate::clock::Millis;
 use crate::engine::proof::model::Model;
-use crate::engine::proof::world::{item_id, payment, reservation_id, sale_id, user};
+use crate::engine::proof::world::{item_id, payment, reservation_id, restock_key, sale_id, user};
 use crate::engine::{Actor, Authority, Command, OrderedLine, Reserve};
 use crate::sale::{ReservationId, SaleDefinition, UserId};
 
@@ -86,10 +86,11 @@ impl Speaker {
             Op::Move { sale, step } => {
                 Command::MoveSale { sale: sale_id(*sale), step: *step, actor }
             }
-            Op::Restock { sale, item, delta } => Command::Restock {
+            Op::Restock { sale, item, delta, key } => Command::Restock {
                 sale: sale_id(*sale),
                 item: item_id(*item),
                 delta: *delta,
+                key: restock_key(*key),
                 reason: "a reason".into(),
                 actor,
             },

@@ -124,14 +124,27 @@ fn restocks_stay_in_bounds() {
     let mut shop = Shop::new(plain(0, &[3]));
     taken(shop.reserve(0, 1, 0, &[(0, 2)]));
     let refusal = Refusal::StockTaken { available: 1 };
-    assert_eq!(refused(shop.restock(1, -2)), refusal);
-    assert_eq!(refused(shop.restock(1, i64::MIN)), refusal);
-    assert_eq!(refused(shop.restock(1, i64::MAX)), refusal);
-    assert_eq!(refused(shop.restock(1, limits::STOCK_MAX as i64 - 2)), refusal);
-    shop.restock(1, -1);
+    assert_eq!(refused(shop.restock(1, 1, -2)), refusal);
+    assert_eq!(refused(shop.restock(1, 2, i64::MIN)), refusal);
+    assert_eq!(refused(shop.restock(1, 3, i64::MAX)), refusal);
+    assert_eq!(refused(shop.restock(1, 4, limits::STOCK_MAX as i64 - 2)), refusal);
+    shop.restock(1, 5, -1);
     assert_eq!((shop.counters(0).stock, shop.available(0)), (2, 0));
-    shop.restock(1, limits::STOCK_MAX as i64 - 2);
+    shop.restock(1, 6, limits::STOCK_MAX as i64 - 2);
     assert_eq!(shop.counters(0).stock, limits::STOCK_MAX);
+}
+
+/// Units are added once per key, however often it is asked; the key of another change is refused.
+#[test]
+fn restocks_count_once() {
+    let mut shop = Shop::new(plain(0, &[3]));
+    for _ in 0..3 {
+        shop.restock(1, 7, 5);
+        assert_eq!(shop.counters(0).stock, 8);
+    }
+    assert_eq!(refused(shop.restock(1, 7, 6)), Refusal::KeyReused);
+    shop.restock(1, 8, 5);
+    assert_eq!(shop.counters(0).stock, 13);
 }
 
 /// More holds than one sweep takes run out in several, each saying whether there is more; those that

@@ -110,7 +110,8 @@ impl Model {
         let rebooked = booked.stood.contains(&Status::Expired);
         match booked.status() {
             Status::Confirmed if booked.payment.as_ref() != Some(payment) => {
-                no(Refusal::ReservationConfirmed)
+                events.extend(self.refund(at, payment));
+                (Outcome::Refused(Refusal::ReservationConfirmed), events)
             }
             Status::Confirmed => {
                 let reservation = self.record(booked);

@@ -4,7 +4,9 @@ use super::{Answer, Model, Sale};
 use crate::clock::Millis;
 use crate::engine::{Actor, Event};
 use crate::limits;
-use crate::sale::{ItemId, Move, Outcome, Refusal, SaleDefinition, SaleId, SaleState};
+use crate::sale::{
+    IdempotencyKey, ItemId, Move, Outcome, Refusal, SaleDefinition, SaleId, SaleState,
+};
 
 fn no(refusal: Refusal) -> Answer {
     (Outcome::Refused(refusal), Vec::new())
@@ -65,7 +67,7 @@ impl Model {
         &mut self,
         id: &SaleId,
         item: &ItemId,
-        delta: i64,
+        (delta, key): (i64, &IdempotencyKey),
         reason: &str,
         actor: &Actor,
     ) -> Answer {
@@ -76,6 +78,13 @@ impl Model {
         let Some(index) = items.position(|known| known.id == *item) else {
             return no(Refusal::UnknownItem(item.clone()));
         };
+        let mut before = self.sales[at].restocks.iter();
+        if let Some((known, units, _)) = before.find(|(_, _, known)| known == key) {
+            let report = self.report_at(at);
+            let same = (*known, *units) == (index, delta);
+            let done = (Outcome::Sale { report, created: false }, Vec::new());
+            return if same { done } else { no(Refusal::KeyReused) };
+        }
         let there = self.counters(&self.sales[at], index);
         let left = i128::from(there.available) + i128::from(delta);
         let stock = i128::from(there.stock) + i128::from(delta);
@@ -84,10 +93,11 @@ impl Model {
         }
         let mut events = Vec::new();
         if delta != 0 {
-            self.sales[at].restocks.push((index, delta));
+            self.sales[at].restocks.push((index, delta, key.clone()));
             let (sale, item, before) = (id.clone(), item.clone(), there.stock);
             let (reason, actor) = (reason.into(), actor.clone());
-            events.push(Event::Restocked { sale, item, delta, before, reason, actor });
+            let key = key.clone();
+            events.push(Event::Restocked { sale, item, delta, key, before, reason, actor });
         }
         (Outcome::Sale { report: self.report_at(at), created: false }, events)
     }

@@ -47,10 +47,12 @@ CREATE TABLE orders (
     PRIMARY KEY (user_id, order_id)
 ) STRICT, WITHOUT ROWID;
 
--- A user's cart: its version rises with every change of its lines, whoever made it.
+-- How often a user has changed their own lines. The cart's version is this plus the versions of the
+-- user's orders: it rises with every change of the cart, whoever made it, and a reservation that
+-- fills it costs no row of its own. Whoever removes orders adds their versions here.
 CREATE TABLE carts (
     user_id TEXT PRIMARY KEY,
-    version INTEGER NOT NULL
+    changes INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- A line is the user's own (reservation_id = '') or stands for a reservation that is held or paid.

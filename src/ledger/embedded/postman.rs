@@ -1,0 +1,51 @@
+//! Delivers the answers of a batch on the runtime's side.
+//!
+//! Waking a task from another thread costs a lock and often a system call, and a batch has hundreds of
+//! them. So the owner hands over the whole batch with one wake-up, and the tasks are woken from within
+//! the runtime, where it is cheap.
+
+use tokio::sync::mpsc;
+
+use super::Reply;
+use crate::ledger::{Answer, Fault};
+
+/// Answers of one batch, each with whom it is for.
+pub(super) type Mail = Vec<(Reply, Result<Answer, Fault>)>;
+
+/// Batches that may lie with the postman; beyond that the owner delivers itself.
+const BAG: usize = 16;
+
+/// The owner's end.
+#[derive(Debug)]
+pub(super) struct Postman(mpsc::Sender<Mail>);
+
+/// Starts a postman on the current runtime. It ends with its owner.
+pub(super) fn start() -> Postman {
+    let (sender, mut bag) = mpsc::channel(BAG);
+    tokio::spawn(async move {
+        while let Some(mail) = bag.recv().await {
+            deliver(mail);
+        }
+    });
+    Postman(sender)
+}
+
+impl Postman {
+    /// Hands a batch over. Never blocks.
+    pub(super) fn take(&self, mail: Mail) {
+        match self.0.try_send(mail) {
+            Ok(()) => {}
+            // A runtime that is busy, or on its way out: nobody waits longer for that.
+            Err(mpsc::error::TrySendError::Full(mail) | mpsc::error::TrySendError::Closed(mail)) => {
+                deliver(mail);
+            }
+        }
+    }
+}
+
+fn deliver(mail: Mail) {
+    for (reply, answer) in mail {
+        // Whoever has gone will ask again, and find it.
+        let _ = reply.send(answer);
+    }
+}
