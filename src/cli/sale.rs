@@ -115,9 +115,6 @@ fn show_sale(sale: &Value) {
 
 /// A value as people read it.
 fn word(value: &Value) -> String {
-    match value {
-        Value::Null => "—".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
+    let text = value.as_str().map(str::to_owned);
+    text.unwrap_or_else(|| if value.is_null() { "—".to_owned() } else { value.to_string() })
 }

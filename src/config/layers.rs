@@ -217,10 +217,13 @@ fn flatten(prefix: &str, dict: &Dict, keys: &mut Vec<(String, String)>) {
             flatten(&format!("{key}."), inner, keys);
             continue;
         }
-        let shown = match value {
-            Value::Empty(..) => "(not set)".to_owned(),
-            _ if Settings::SECRETS.contains(&key.as_str()) => "***".to_owned(),
-            value => serde_json::to_value(value).map_or_else(|_| "?".to_owned(), |v| v.to_string()),
+        let secret = Settings::SECRETS.contains(&key.as_str());
+        let shown = if matches!(value, Value::Empty(..)) {
+            "(not set)".to_owned()
+        } else if secret {
+            "***".to_owned()
+        } else {
+            serde_json::to_value(value).map_or_else(|_| "?".to_owned(), |value| value.to_string())
         };
         keys.push((key, shown));
     }

@@ -110,7 +110,7 @@ impl Public {
     }
 
     /// Waits for the store within bounds; `late` is what is told beyond them.
-    async fn from_store<T>(&self, job: Job<'_, T>, late: Denied) -> Result<T, Problem> {
+    async fn ask_store<T>(&self, job: Job<'_, T>, late: Denied) -> Result<T, Problem> {
         match tokio::time::timeout(Duration::from_millis(limits::STORE_REPLY_MS), job).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(Problem::Denied(late)),

@@ -27,6 +27,10 @@ mod schema {
     refinery::embed_migrations!("src/store/sqlite/migrations");
 }
 
+/// Buyers first, books right after: when every core is busy the thread that writes the books gets a
+/// third of what a thread that answers buyers gets. What then waits is in the outbox, synced and
+/// bounded.
+const WRITER_NICENESS: i32 = 5;
 /// Threads that read.
 const READERS: usize = 2;
 
@@ -80,12 +84,12 @@ impl SqliteStore {
             .map_err(|cause| error(cause.to_string()))?;
         let readers: Result<Vec<_>, _> = (0..READERS).map(|_| open_reader(&path)).collect();
         let readers = readers.map_err(|cause| error(cause.to_string()))?;
-        let pool = |name, connections| {
-            Pool::start(name, connections).map_err(|cause| error(cause.to_string()))
+        let pool = |name, connections, niceness| {
+            Pool::start(name, connections, niceness).map_err(|cause| error(cause.to_string()))
         };
         Ok(Self {
-            writer: pool("store-writer", vec![connection])?,
-            readers: pool("store-reader", readers)?,
+            writer: pool("store-writer", vec![connection], WRITER_NICENESS)?,
+            readers: pool("store-reader", readers, 0)?,
         })
     }
 }
@@ -95,8 +99,9 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
-    // Negative: KiB. The trees' upper levels and the buyers of a hot sale stay in memory.
-    connection.pragma_update(None, "cache_size", -64 * 1024)?;
+    // Negative: KiB. Enough for the trees' upper levels and the leaves of a batch; what is beyond
+    // comes from the system's cache. A commit walks the cache, so a larger one costs every batch.
+    connection.pragma_update(None, "cache_size", -16 * 1024)?;
     connection.pragma_update(None, "wal_autocheckpoint", 8_192)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())

@@ -1,2 +1,144 @@
-//! x
-fn main(){}
+//! What the README names and CI runs.
+//!
+//! `cargo xtask test` is the one command that has to pass. Long runs have commands of their own.
+
+use std::env;
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// The project's tasks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Formatting, lints and every test; installs what the tests need where it may.
+    Test,
+    /// Formatting and lints.
+    Lint,
+    /// The embedded gateway against a bare hyper server, in turn, with the same generator.
+    Bench {
+        /// How often each is measured.
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+        /// Seconds of each measurement.
+        #[arg(long, default_value_t = 8)]
+        seconds: u32,
+    },
+    /// Kills the gateway under load and audits, again and again.
+    Crash {
+        /// How often.
+        #[arg(long, default_value_t = 200)]
+        rounds: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Test => prepare().and_then(|()| lint()).and_then(|()| test()),
+        Task::Lint => lint(),
+        Task::Bench { rounds, seconds } => bench(rounds, seconds),
+        Task::Crash { rounds } => crash(rounds),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Done = Result<(), String>;
+
+/// Programs that the build and the tests call, and the Debian packages that have them.
+const PROGRAMS: [(&str, &str); 3] = [("cc", "gcc"), ("mount", "mount"), ("unshare", "util-linux")];
+
+/// Installs what is missing, if this is Debian and we are root; otherwise says what to install.
+fn prepare() -> Done {
+    let missing: Vec<_> = PROGRAMS.iter().filter(|(program, _)| !is_there(program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+    let wanted = format!("apt-get install -y {}", packages.join(" "));
+    let root = env::var("USER").is_ok_and(|user| user == "root") || is_root();
+    if !root || !is_there("apt-get") {
+        return Err(format!("missing programs; install them with: {wanted}"));
+    }
+    run(Command::new("apt-get").args(["update", "-q"]))?;
+    run(Command::new("apt-get").args(["install", "-y", "-q", "libc6-dev"]).args(packages))
+}
+
+fn is_there(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    line.and_then(|ids| ids.split_whitespace().nth(1)).is_some_and(|effective| effective == "0")
+}
+
+fn lint() -> Done {
+    let missing =
+        |component: &str| format!("is the component there? rustup component add {component}");
+    run(cargo().args(["fmt", "--all", "--check"]))
+        .map_err(|error| format!("{error}; {}", missing("rustfmt")))?;
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        .map_err(|error| format!("{error}; {}", missing("clippy")))
+}
+
+/// cargo-nextest where it is installed: it runs tests beside each other and tells each one's time.
+/// Documentation examples are tests, too, and only cargo runs those.
+fn test() -> Done {
+    if is_there("cargo-nextest") {
+        run(cargo().args(["nextest", "run", "--workspace"]))?;
+    } else {
+        run(cargo().args(["test", "--workspace", "--bins", "--lib", "--tests"]))?;
+    }
+    run(cargo().args(["test", "--workspace", "--doc"]))
+}
+
+fn bench(rounds: u32, seconds: u32) -> Done {
+    run(cargo().args(["build", "--release", "--package", "floodgate"]))?;
+    run(cargo().args(["build", "--release", "--package", "floodgate-loadtest"]))?;
+    let bin = |name: &str| format!("{}/release/{name}", target());
+    run(Command::new(bin("floodgate-loadtest"))
+        .arg("embedded-bench")
+        .args(["--floodgate", &bin("floodgate")])
+        .args(["--rounds", &rounds.to_string(), "--seconds", &seconds.to_string()]))
+}
+
+fn crash(rounds: u32) -> Done {
+    run(cargo().env("FLOODGATE_CRASH_ROUNDS", rounds.to_string()).args([
+        "test",
+        "--release",
+        "--test",
+        "it",
+        "--",
+        "--nocapture",
+        "crash::",
+    ]))
+}
+
+fn target() -> String {
+    env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned())
+}
+
+fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn run(command: &mut Command) -> Done {
+    let shown = format!("{command:?}").replace('"', "");
+    eprintln!("+ {shown}");
+    let status = command.status().map_err(|error| format!("{shown}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{shown}: {status}")) }
+}

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Ops;
+use crate::gate::Denied;
 use crate::http::answer::{self, Answer};
 use crate::http::body;
 use crate::http::key;
@@ -101,10 +102,10 @@ impl Ops {
         }
         let reason = reason.into_boxed_str();
         let restocked = self.gate.restock(known(sale)?, item, delta, key, reason, ACTOR.into());
-        let report = restocked.await.map_err(|denied| match denied {
+        let report = restocked.await.map_err(|denied| {
             // The item stands in the path here: what is not there was not found.
-            crate::gate::Denied::Refused(Refusal::UnknownItem(_)) => Problem::NotFound,
-            denied => denied.into(),
+            let unknown = matches!(denied, Denied::Refused(Refusal::UnknownItem(_)));
+            if unknown { Problem::NotFound } else { denied.into() }
         })?;
         Ok(answer::value(StatusCode::OK, &self.show(&report)))
     }

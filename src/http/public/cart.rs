@@ -27,7 +27,7 @@ struct Wanted {
 impl Public {
     pub(super) async fn show_cart(&self, call: Call) -> Result<Answer, Problem> {
         let user = self.identity.require(call.peer.ip(), &call.head)?;
-        let cart = self.from_store(self.store.cart(user), Denied::Overloaded).await?;
+        let cart = self.ask_store(self.store.cart(user), Denied::Overloaded).await?;
         Ok(shown(&cart))
     }
 
@@ -59,7 +59,7 @@ impl Public {
     ) -> Result<Answer, Problem> {
         let changed = self.store.change_cart(user, expected, change);
         // A write that nobody waits for any more is written all the same.
-        let cart = self.from_store(changed, Denied::OutcomeUnknown).await??;
+        let cart = self.ask_store(changed, Denied::OutcomeUnknown).await??;
         Ok(shown(&cart))
     }
 }

@@ -33,7 +33,7 @@ impl Public {
             })?),
         };
         let orders =
-            self.from_store(self.store.orders(user, after, limit), Denied::Overloaded).await?;
+            self.ask_store(self.store.orders(user, after, limit), Denied::Overloaded).await?;
         let last = orders.last().filter(|_| orders.len() == limit);
         let mark = |order: &Order| OrderMark { created_at: order.created_at, id: order.id };
         let next = last.map(|order| mark(order).to_token());
@@ -44,7 +44,7 @@ impl Public {
     pub(super) async fn show_order(&self, id: &str, call: Call) -> Result<Answer, Problem> {
         let user = self.identity.require(call.peer.ip(), &call.head)?;
         let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
-        let order = self.from_store(self.store.order(user, id), Denied::Overloaded).await?;
+        let order = self.ask_store(self.store.order(user, id), Denied::Overloaded).await?;
         let order = order.ok_or(Problem::NotFound)?;
         Ok(answer::value(StatusCode::OK, &order.to_json()))
     }

@@ -36,7 +36,9 @@ impl Postman {
         match self.0.try_send(mail) {
             Ok(()) => {}
             // A runtime that is busy, or on its way out: nobody waits longer for that.
-            Err(mpsc::error::TrySendError::Full(mail) | mpsc::error::TrySendError::Closed(mail)) => {
+            Err(
+                mpsc::error::TrySendError::Full(mail) | mpsc::error::TrySendError::Closed(mail),
+            ) => {
                 deliver(mail);
             }
         }

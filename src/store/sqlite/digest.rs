@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{
+    CachedStatement, Connection, ErrorCode, OptionalExtension, TransactionBehavior, params,
+};
 use serde_json::{Value, json};
 
 use super::{as_sql, from_sql};
@@ -87,7 +89,7 @@ fn run(
         return Err(Failure::Store(StoreError::Fenced(stands)));
     }
     let mut done = Digested { cursor: from, ..Digested::default() };
-    let mut books = Books { connection: &transaction, lane, allocations: BTreeMap::new() };
+    let mut books = Books::open(&transaction, lane)?;
     for digestible in batch {
         let at = digestible.at();
         match &digestible.events {
@@ -115,6 +117,7 @@ fn run(
         done.cursor = digestible.record.last;
     }
     books.allocate()?;
+    drop(books);
     let now = batch.last().map_or(Millis(0), Digestible::at);
     transaction
         .prepare_cached(
@@ -136,11 +139,32 @@ fn run(
 struct Books<'c> {
     connection: &'c Connection,
     lane: LaneId,
+    /// The two statements that every new order needs, looked up once per batch.
+    insert_order: CachedStatement<'c>,
+    insert_line: CachedStatement<'c>,
     /// Units by item that the events so far allocate or free; written once per batch.
     allocations: BTreeMap<(String, String), i64>,
 }
 
-impl Books<'_> {
+impl<'c> Books<'c> {
+    fn open(connection: &'c Connection, lane: LaneId) -> rusqlite::Result<Self> {
+        Ok(Self {
+            connection,
+            lane,
+            insert_order: connection.prepare_cached(
+                "INSERT INTO orders (user_id, order_id, sale_id, status, version, lines, total,
+                                     currency, created_at, expires_at, updated_at)
+                 VALUES (?1, ?2, ?3, 'pending_payment', ?4, ?5, ?6, ?7, ?8, ?9, ?8)
+                 ON CONFLICT DO NOTHING",
+            )?,
+            insert_line: connection.prepare_cached(
+                "INSERT INTO cart_lines (user_id, item_id, reservation_id, quantity)
+                 VALUES (?1, ?2, ?3, ?4)",
+            )?,
+            allocations: BTreeMap::new(),
+        })
+    }
+
     /// Digests one event; says how many orders are new.
     fn take(&mut self, bite: Bite, seq: u64, at: Millis, event: &Event) -> Result<u64, Failure> {
         if bite == Bite::Whole {
@@ -220,25 +244,17 @@ impl Books<'_> {
     fn held(&mut self, reservation: &Reservation) -> Result<u64, Failure> {
         let id = reservation.id.to_string();
         let lines = lines_json(&reservation.lines, &reservation.currency);
-        let inserted = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO orders (user_id, order_id, sale_id, status, version, lines, total,
-                                     currency, created_at, expires_at, updated_at)
-                 VALUES (?1, ?2, ?3, 'pending_payment', ?4, ?5, ?6, ?7, ?8, ?9, ?8)
-                 ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![
-                reservation.user.as_str(),
-                id,
-                reservation.sale.as_str(),
-                reservation.version,
-                lines,
-                as_sql(reservation.total()),
-                reservation.currency,
-                as_sql(reservation.held_at.0),
-                as_sql(reservation.expires_at.0),
-            ])?;
+        let inserted = self.insert_order.execute(params![
+            reservation.user.as_str(),
+            id,
+            reservation.sale.as_str(),
+            reservation.version,
+            lines,
+            as_sql(reservation.total()),
+            reservation.currency,
+            as_sql(reservation.held_at.0),
+            as_sql(reservation.expires_at.0),
+        ])?;
         if inserted > 0 {
             self.fill_cart(reservation.user.as_str(), &id, &reservation.lines)?;
             self.count(&reservation.sale, &reservation.lines, 1);
@@ -312,13 +328,9 @@ impl Books<'_> {
         }
     }
 
-    fn fill_cart(&self, user: &str, id: &str, lines: &[Line]) -> Result<(), Failure> {
-        let mut insert = self.connection.prepare_cached(
-            "INSERT INTO cart_lines (user_id, item_id, reservation_id, quantity)
-             VALUES (?1, ?2, ?3, ?4)",
-        )?;
+    fn fill_cart(&mut self, user: &str, id: &str, lines: &[Line]) -> Result<(), Failure> {
         for line in lines {
-            insert.execute(params![user, line.item.as_str(), id, line.quantity])?;
+            self.insert_line.execute(params![user, line.item.as_str(), id, line.quantity])?;
         }
         Ok(())
     }

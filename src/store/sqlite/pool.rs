@@ -20,13 +20,21 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Starts a thread per connection.
-    pub(super) fn start(name: &str, connections: Vec<Connection>) -> std::io::Result<Self> {
+    /// Starts a thread per connection, each as nice to others as said.
+    pub(super) fn start(
+        name: &str,
+        connections: Vec<Connection>,
+        niceness: i32,
+    ) -> std::io::Result<Self> {
         let (tasks, queue) = channel::bounded::<Task>(limits::STORE_QUEUE);
         let mut threads = Vec::new();
         for mut connection in connections {
             let queue = queue.clone();
             let work = move || {
+                // On Linux this is the thread's own. A system that refuses loses nothing but manners.
+                if niceness != 0 {
+                    let _ = rustix::process::setpriority_process(None, niceness);
+                }
                 for task in queue {
                     task(&mut connection);
                 }

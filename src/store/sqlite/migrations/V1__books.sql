@@ -35,7 +35,9 @@ CREATE TABLE orders (
     user_id     TEXT    NOT NULL,
     order_id    TEXT    NOT NULL,
     sale_id     TEXT    NOT NULL,
-    status      TEXT    NOT NULL CHECK (status IN ('pending_payment', 'paid', 'cancelled', 'expired')),
+    -- Not IN (…): for that SQLite builds a table of its own at every insert.
+    status      TEXT    NOT NULL CHECK (status = 'pending_payment' OR status = 'paid'
+                                        OR status = 'cancelled' OR status = 'expired'),
     version     INTEGER NOT NULL,           -- the reservation's; only ever rises
     lines       TEXT    NOT NULL,           -- JSON: [{"item_id","quantity","unit_price","currency"}]
     total       INTEGER NOT NULL,

@@ -1,0 +1,212 @@
+//! The real program as a process: started on free ports, watched through its log, killed when the
+//! test is over.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use floodgate_loadtest::ops::OpsAccess;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::patience::{eventually, eventually_blocking};
+use crate::shop::Shop;
+
+/// A `floodgate serve` that is ready.
+pub struct Serving {
+    shop: Shop,
+    process: Process,
+}
+
+/// A `floodgate serve`, killed when dropped.
+struct Process {
+    child: Child,
+    log: Log,
+}
+
+impl Deref for Serving {
+    type Target = Shop;
+
+    fn deref(&self) -> &Shop {
+        &self.shop
+    }
+}
+
+/// What a process has written to its standard error, line by line.
+#[derive(Clone)]
+pub struct Log(Arc<Mutex<Vec<String>>>);
+
+/// The program, with nothing in its environment that configures it.
+pub fn floodgate(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_floodgate"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let configures = name.starts_with("FLOODGATE_")
+            || ["REDIS_URL", "DATABASE_URL", "RUST_LOG"]
+                .iter()
+                .any(|known| name.starts_with(known));
+        if configures {
+            command.env_remove(&*name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs the program to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    floodgate(arguments).output().unwrap()
+}
+
+/// Runs the program to its end, which has to have this exit code: what it printed.
+#[track_caller]
+pub fn run_to(code: i32, arguments: &[&str]) -> (String, String) {
+    let output = run(arguments);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{stdout}\n{stderr}");
+    (stdout, stderr)
+}
+
+/// Audits a data dir with the program, which must find nothing wrong and nothing missing.
+#[track_caller]
+pub fn audit(dir: &Path) -> Value {
+    let (report, _) = run_to(0, &["audit", "--json", "--data-dir", dir.to_str().unwrap()]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["ok"], &report["undigested"]), (&true.into(), &0.into()), "{report}");
+    report
+}
+
+impl Log {
+    /// Collects what `child` writes; the thread ends with the process.
+    fn of(child: &mut Child) -> Self {
+        let log = Self(Arc::default());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let lines = Arc::clone(&log.0);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        log
+    }
+
+    pub fn text(&self) -> String {
+        self.0.lock().unwrap().join("\n")
+    }
+
+    /// The first entry with this message.
+    fn find(&self, message: &str) -> Option<Value> {
+        let lines = self.0.lock().unwrap();
+        let mut entries = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        entries.find(|entry| entry["message"] == message)
+    }
+
+    /// Waits for an entry with this message.
+    #[track_caller]
+    pub fn wait_for(&self, message: &str) -> Value {
+        eventually_blocking(&format!("the log says {message:?}"), || self.find(message))
+    }
+}
+
+impl Process {
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Log::of(&mut child);
+        Self { child, log }
+    }
+
+    /// Where it serves, once it does.
+    async fn address(&mut self) -> (SocketAddr, SocketAddr) {
+        let serving = eventually("the gateway serves", async || {
+            if let Some(ended) = self.child.try_wait().unwrap() {
+                panic!("it ended with {ended}");
+            }
+            self.log.find("serving")
+        })
+        .await;
+        let address = |name: &str| serving[name].as_str().unwrap().parse().unwrap();
+        (address("public_address"), address("ops_address"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail where it has ended and been waited for, which is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- floodgate serve ---\n{}", self.log.text());
+        }
+    }
+}
+
+impl Serving {
+    /// Serves a data dir on free ports, and waits until it is ready.
+    pub async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[]).await
+    }
+
+    /// With further arguments.
+    pub async fn start_with(dir: &Path, more: &[&str]) -> Self {
+        let any_port = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+        let mut command = floodgate(&["serve", "--data-dir", dir.to_str().unwrap()]);
+        command.args(any_port).args(more);
+        let mut process = Process::spawn(command);
+        let (public, ops) = process.address().await;
+        let token = floodgate::app::read_token(dir).unwrap();
+        let shop = Shop { public, ops, token };
+        eventually("the gateway is ready", async || {
+            let ready = shop.stranger("GET", "/readyz").try_send().await?;
+            (ready.status == 200).then_some(())
+        })
+        .await;
+        Self { shop, process }
+    }
+
+    pub fn log(&self) -> &Log {
+        &self.process.log
+    }
+
+    /// For the crowd and the oracle.
+    pub fn access(&self) -> OpsAccess {
+        OpsAccess::new(self.ops, self.token.clone())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.process.child)
+    }
+
+    /// Whether it still runs.
+    pub fn lives(&mut self) -> bool {
+        self.process.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let child = &mut self.process.child;
+        eventually_blocking("the process ends", || child.try_wait().unwrap())
+    }
+
+    /// Ends it as an operator would; it must end well.
+    #[track_caller]
+    pub fn stop(mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", self.log().text());
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.wait();
+    }
+}

@@ -1,0 +1,206 @@
+//! The other commands of the program, each against its promises: output, JSON, exit code.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::binary::{Serving, floodgate, run_to};
+use crate::shop::{CONSOLE, SALE, sale};
+
+fn parse(stdout: &str) -> Value {
+    serde_json::from_str(stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"))
+}
+
+/// Proves that a command line that makes no sense ends with 2 and an explanation.
+#[test]
+fn usage_errors() {
+    for arguments in [
+        &["frobnicate"][..],
+        &[],
+        &["serve", "--frobnicate"],
+        &["serve", "--set", "no-equals-sign"],
+        &["demo", "--users", "0"],
+        &["demo", "--users", "many"],
+        &["sale"],
+        &["sale", "restock", "bf", "console", "1"],
+        &["sale", "show", "has space", "--admin-token", "x"],
+        &["healthcheck", "--ops-url", "nonsense"],
+    ] {
+        let (_, told) = run_to(2, arguments);
+        assert!(!told.is_empty(), "{arguments:?}");
+    }
+    let (help, _) = run_to(0, &["serve", "--help"]);
+    assert!(help.contains("Examples:"), "{help}");
+    let (version, _) = run_to(0, &["--version"]);
+    assert_eq!(version.trim(), format!("floodgate {}", env!("CARGO_PKG_VERSION")));
+}
+
+/// Proves that every `sale` command does what the ops API does, by token of the data dir or given.
+#[tokio::test]
+async fn sales_by_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = Serving::start(&dir.path().join("data")).await;
+    let file = dir.path().join("sale.json");
+    std::fs::write(&file, sale(SALE, &[(CONSOLE, 9)]).to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    let url = format!("http://{}", gateway.ops);
+    let data_dir = dir.path().join("data");
+    let here = ["--ops-url", &url, "--data-dir", data_dir.to_str().unwrap(), "--json"];
+    let ask = |words: &[&str]| {
+        let arguments: Vec<&str> = ["sale"].iter().chain(words).chain(&here).copied().collect();
+        parse(&run_to(0, &arguments).0)
+    };
+    assert_eq!(ask(&["create", file])["state"], "scheduled");
+    assert_eq!(ask(&["create", file])["state"], "scheduled", "again");
+    for (step, state) in [("open", "open"), ("pause", "paused"), ("resume", "open")] {
+        assert_eq!(ask(&[step, SALE])["state"], state);
+    }
+    let restocked = ask(&["restock", SALE, CONSOLE, "-4", "--reason", "counted again"]);
+    assert_eq!(restocked["items"][0]["stock"], 5);
+    assert_eq!(ask(&["list"])["sales"][0]["id"], SALE);
+    assert_eq!(ask(&["show", SALE])["items"][0]["available"], 5);
+    assert_eq!(ask(&["close", SALE])["state"], "closed");
+
+    let by_token = ["sale", "list", "--ops-url", &url, "--admin-token", &gateway.token];
+    let (table, _) = run_to(0, &by_token);
+    assert!(table.contains(SALE) && table.contains("closed"), "{table}");
+    let wrong = ["sale", "list", "--ops-url", &url, "--admin-token", "wrong"];
+    assert!(run_to(1, &wrong).1.contains("identity-required"));
+    let again: Vec<&str> = ["sale", "open", SALE].iter().chain(&here).copied().collect();
+    assert!(run_to(1, &again).1.contains("invalid-transition"));
+    gateway.stop();
+    let gone: Vec<&str> = ["sale", "list"].iter().chain(&here).copied().collect();
+    assert!(run_to(4, &gone).1.contains("gateway"), "a dependency is unavailable");
+}
+
+/// Proves that a sale file with faults is refused with all of them, before anybody is asked.
+#[test]
+fn faulty_sale_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sale.json");
+    let mut faulty = sale("has space", &[(CONSOLE, 9)]);
+    faulty["colour"] = json!("red");
+    faulty["hold_seconds"] = json!(0);
+    faulty["items"][0]["price"] = json!(-1);
+    faulty["items"][0]["currency"] = json!("euro");
+    std::fs::write(&file, faulty.to_string()).unwrap();
+    let path = file.to_str().unwrap();
+    let nobody = ["--ops-url", "http://127.0.0.1:1", "--admin-token", "x"];
+    let create = |file: &str| {
+        let arguments: Vec<&str> =
+            ["sale", "create", file].iter().chain(&nobody).copied().collect();
+        run_to(1, &arguments).1
+    };
+    let told = create(path);
+    for fault in ["colour", "id", "hold_seconds", "items[0].price", "items[0].currency"] {
+        assert!(told.lines().any(|line| line.contains(&format!("{fault}: "))), "{fault}: {told}");
+    }
+    assert!(told.contains(path) && told.contains("5 faults"), "{told}");
+    std::fs::write(&file, "{").unwrap();
+    assert!(create(path).contains(path));
+    assert!(create("/nowhere.json").contains("/nowhere.json"));
+}
+
+/// Proves that a sale can be created from standard input.
+#[tokio::test]
+async fn sales_from_standard_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = Serving::start(dir.path()).await;
+    let url = format!("http://{}", gateway.ops);
+    let mut command = floodgate(&["sale", "create", "-", "--ops-url", &url]);
+    command.args(["--admin-token", &gateway.token]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let definition = sale(SALE, &[(CONSOLE, 9)]).to_string();
+    child.stdin.take().unwrap().write_all(definition.as_bytes()).unwrap();
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+    assert_eq!(gateway.state(SALE).await, "scheduled");
+    gateway.stop();
+}
+
+/// Proves that a healthcheck tells life by its exit code.
+#[tokio::test]
+async fn healthchecks() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = Serving::start(dir.path()).await;
+    let url = format!("http://{}", gateway.ops);
+    let (stdout, _) = run_to(0, &["healthcheck", "--ops-url", &url, "--json"]);
+    assert_eq!(parse(&stdout)["alive"], true);
+    gateway.stop();
+    run_to(4, &["healthcheck", "--ops-url", &url]);
+}
+
+/// Proves that the configuration is printed with the origin of every value, and no secret.
+#[test]
+fn configuration_is_printed() {
+    let arguments = ["config", "print", "--show-origin", "--json", "--set", "ledger.lanes=2"];
+    let mut command = floodgate(&arguments);
+    command.env("FLOODGATE_ADMIN_TOKEN", "canary-canary-canary").env("RUST_LOG", "warn");
+    let output = command.output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(!printed.contains("canary"), "{printed}");
+    let printed = parse(&printed);
+    let expected = [
+        ("ledger.lanes", json!(2), "command line"),
+        ("log", json!("warn"), "environment (RUST_LOG)"),
+        ("admin_token", json!("***"), "environment (FLOODGATE_ADMIN_TOKEN)"),
+        ("auth", json!("header"), "default"),
+        ("secret", Value::Null, "default"),
+    ];
+    for (key, value, origin) in expected {
+        assert_eq!(printed[key], json!({ "value": value, "origin": origin }), "{key}");
+    }
+    run_to(0, &["config", "check"]);
+    let (_, told) = run_to(64, &["config", "check", "--set", "ledger.lanes=0", "--auth", "header"]);
+    assert!(told.contains("ledger.lanes"), "{told}");
+}
+
+/// Proves that completions and the doctor's report can be read by programs.
+#[test]
+fn completions_and_doctor() {
+    let (completions, _) = run_to(0, &["completions", "bash"]);
+    assert!(completions.contains("complete -F") && completions.contains("--data-dir"));
+    run_to(2, &["completions", "abacus"]);
+    let dir = tempfile::tempdir().unwrap();
+    let (report, _) = run_to(0, &["doctor", "--json", "--data-dir", dir.path().to_str().unwrap()]);
+    let report = parse(&report);
+    assert_eq!(report["ok"], true, "{report}");
+    let checks = report["checks"].as_array().unwrap();
+    assert!(checks.len() >= 5 && checks.iter().all(|check| check["name"].is_string()), "{report}");
+}
+
+/// Proves that the demonstration sells exactly what there is, that its figures add up, and that its
+/// books are clean.
+#[test]
+fn demonstration() {
+    let arguments = [
+        "demo",
+        "--users",
+        "2000",
+        "--stock",
+        "50",
+        "--exit",
+        "--json",
+        "--listen",
+        "127.0.0.1:0",
+        "--ops-listen",
+        "127.0.0.1:0",
+    ];
+    let (stdout, _) = run_to(0, &arguments);
+    let report = parse(&stdout);
+    for (figure, expected) in [("stock", 50), ("sold", 50), ("orders", 50), ("carts", 50)] {
+        assert_eq!(report[figure], expected, "{figure} in {report}");
+    }
+    let number = |value: &Value| value.as_u64().unwrap();
+    assert_eq!(number(&report["confirmed"]) + number(&report["held"]), 50);
+    let outcomes = report["outcomes"].as_object().unwrap();
+    let attempts: u64 = outcomes.values().map(number).sum();
+    assert_eq!(attempts, number(&report["attempts"]), "{report}");
+    assert!(attempts >= 2_000 && number(&report["anomalies"]) == 0, "{report}");
+    let ended = number(&report["orders_cancelled"]);
+    assert_eq!(number(&outcomes["reserved"]), 50 + ended, "every grant stands or was given back");
+    assert_eq!(report["latency_us"]["all"]["count"], attempts);
+    let clean = (&report["ok"], &report["oracle"]["ok"], &report["audit"]["ok"]);
+    assert_eq!(clean, (&json!(true), &json!(true), &json!(true)), "{report}");
+}

@@ -1,0 +1,194 @@
+//! A disk without room: new reservations are refused, nothing that was told is lost, and sales go on
+//! when there is room again.
+//!
+//! Each test runs in a mount namespace of its own, with a small disk that vanishes with it. Errors of
+//! the disk itself (EIO) would need a file system of our own; they are not tested here.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::binary::{Serving, audit};
+use crate::gateway::books;
+use crate::patience::eventually;
+use crate::shop::{CONSOLE, Shop};
+
+/// Set in the test's second life, inside its namespace.
+const INSIDE: &str = "IT_INSIDE_A_NAMESPACE";
+/// Bytes of the small disk.
+const DISK_BYTES: u64 = 24 << 20;
+
+/// A small disk at a folder of its own.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// Mounts the disk, or, outside, runs the test of this name inside and returns `None`.
+    fn mount(test: &str) -> Option<Self> {
+        if std::env::var_os(INSIDE).is_none() {
+            run_inside(test);
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap().keep();
+        let size = format!("size={DISK_BYTES}");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&dir);
+        assert!(mount.status().unwrap().success(), "cannot mount a tmpfs");
+        Some(Self(dir))
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.join("data")
+    }
+
+    fn free(&self) -> u64 {
+        let disk = rustix::fs::statvfs(&self.0).unwrap();
+        disk.f_bavail * disk.f_frsize
+    }
+
+    /// Fills the disk until so many bytes are free.
+    fn fill(&self, leave: u64) -> Ballast {
+        let path = self.0.join("ballast");
+        let mut file = File::create(&path).unwrap();
+        let page = [7; 4096];
+        while self.free() > leave && file.write_all(&page).is_ok() {}
+        Ballast(path)
+    }
+}
+
+/// Takes room until it is dropped.
+struct Ballast(PathBuf);
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
+/// Runs a test of this program again where it may mount: as root with mounts of its own, as anybody
+/// else with a namespace in which they are root.
+fn run_inside(test: &str) {
+    let flags = if rustix::process::geteuid().is_root() { "-m" } else { "-Urm" };
+    let mut command = Command::new("unshare");
+    command.arg(flags).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    let status = command.status().expect("`unshare` of util-linux is needed for this test");
+    assert!(
+        status.success(),
+        "{test} failed in its namespace (see above), or none could be made: as another user than \
+         root the kernel has to allow user namespaces (kernel.apparmor_restrict_unprivileged_userns=0)"
+    );
+}
+
+/// Buys until there is no room: the users that were granted a console, with their reservations.
+async fn buy_until_refused(shop: &Shop, granted: &mut Vec<(String, String)>) {
+    loop {
+        let user = format!("user-{}", granted.len());
+        let answer = shop.want(&user, CONSOLE, 1).key("k").send().await;
+        if answer.status == 201 {
+            let id = answer.json()["reservation_id"].as_str().unwrap().to_owned();
+            granted.push((user, id));
+            continue;
+        }
+        answer.refused(503, "ledger-unavailable");
+        assert!(answer.retry_after().is_some_and(|seconds| seconds > 0), "{answer}");
+        return;
+    }
+}
+
+/// Buys until there is room again.
+async fn sells_again(shop: &Shop, granted: &mut Vec<(String, String)>) {
+    let user = format!("user-{}", granted.len());
+    let id = eventually("it sells again", async || {
+        let answer = shop.want(&user, CONSOLE, 1).key("k").send().await;
+        if answer.status == 201 {
+            return Some(answer.json()["reservation_id"].as_str().unwrap().to_owned());
+        }
+        answer.refused(503, "ledger-unavailable");
+        None
+    })
+    .await;
+    granted.push((user, id));
+}
+
+/// Everybody who was told has an order, and nobody else.
+fn prove_orders(dir: &Path, granted: &[(String, String)]) {
+    let books = books(dir);
+    let mut query = books.prepare("SELECT user_id, order_id FROM orders").unwrap();
+    let orders = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let mut orders: Vec<(String, String)> = orders.collect::<Result<_, _>>().unwrap();
+    let mut granted = granted.to_vec();
+    orders.sort();
+    granted.sort();
+    assert_eq!(orders, granted);
+}
+
+/// Proves that below the reserve nothing new is sold, while buyers still see what they have, and
+/// payments and cancellations still find room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn below_the_reserve() {
+    const RESERVE: u64 = 8 << 20;
+    let Some(disk) = Disk::mount("disk::below_the_reserve") else { return };
+    let reserve = format!("ledger.disk_reserve_bytes={RESERVE}");
+    let data = disk.data();
+    let mut gateway =
+        Serving::start_with(&data, &["--set", "ledger.lanes=1", "--set", &reserve]).await;
+    gateway.sell_consoles(1_000_000).await;
+    let mut granted = Vec::new();
+    for number in 0..20 {
+        let user = format!("user-{number}");
+        let id = gateway.want(&user, CONSOLE, 1).key("k").send().await.expect(201);
+        granted.push((user, id["reservation_id"].as_str().unwrap().to_owned()));
+    }
+    let ballast = disk.fill(RESERVE + (256 << 10));
+    buy_until_refused(&gateway, &mut granted).await;
+    assert!(gateway.lives());
+    for ((user, id), number) in granted[..20].iter().zip(0..) {
+        gateway.look(user, id).await.expect(200);
+        assert_eq!(gateway.cart(user).await["lines"][0]["reservation_id"], id.as_str());
+        gateway.order(user, id).await;
+        match number % 2 {
+            0 => drop(gateway.pay(id, &format!("pay-{number}")).await.expect(200)),
+            _ => drop(gateway.cancel(user, id).await.expect(200)),
+        }
+    }
+    gateway.stranger("GET", "/livez").send().await.expect(200);
+    gateway.call("GET", "/v1/sales").send().await.expect(200);
+    gateway.want("late", CONSOLE, 1).send().await.refused(503, "ledger-unavailable");
+    drop(ballast);
+    sells_again(&gateway, &mut granted).await;
+    gateway.settled().await;
+    gateway.stop();
+    prove_orders(&data, &granted);
+    let item = &audit(&data)["sales"][0]["items"][0];
+    assert_eq!((&item["held"], &item["confirmed"]), (&(granted.len() - 20).into(), &10.into()));
+}
+
+/// Proves that a disk without a byte of room refuses what it cannot keep, loses nothing, and that
+/// the same process goes on when there is room again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_to_the_last_byte() {
+    let Some(disk) = Disk::mount("disk::full_to_the_last_byte") else { return };
+    let data = disk.data();
+    let settings = ["--set", "ledger.lanes=1", "--set", "ledger.disk_reserve_bytes=0"];
+    let mut gateway = Serving::start_with(&data, &settings).await;
+    gateway.sell_consoles(1_000_000).await;
+    let mut granted = Vec::new();
+    for _ in 0..3 {
+        let ballast = disk.fill(0);
+        assert_eq!(disk.free(), 0);
+        buy_until_refused(&gateway, &mut granted).await;
+        assert!(gateway.lives(), "{}", gateway.log().text());
+        gateway.call("GET", "/v1/sales").send().await.expect(200);
+        gateway.stranger("GET", "/livez").send().await.expect(200);
+        drop(ballast);
+        sells_again(&gateway, &mut granted).await;
+    }
+    for (user, id) in &granted {
+        assert_eq!(gateway.look(user, id).await.expect(200)["status"], "held");
+    }
+    gateway.settled().await;
+    assert!(gateway.lives());
+    gateway.stop();
+    prove_orders(&data, &granted);
+    assert_eq!(audit(&data)["sales"][0]["items"][0]["held"], granted.len());
+}

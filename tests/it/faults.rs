@@ -1,0 +1,164 @@
+//! `floodgate audit` finds what is wrong: books and journals with a fault planted in them.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::binary::{audit, run_to};
+use crate::gateway::{TestGateway, copy};
+use crate::shop::{CONSOLE, SALE};
+
+/// A data dir with every kind of order in it, and no gateway.
+async fn good_books() -> TempDir {
+    let kept = tempfile::tempdir().unwrap();
+    let gateway = TestGateway::start_with(|settings| settings.ledger.lanes = 1).await;
+    gateway.sell_consoles(9).await;
+    gateway.hold("ann").await;
+    let paid = gateway.hold("bob").await;
+    gateway.pay(&paid, "p").await.expect(200);
+    let cancelled = gateway.hold("eve").await;
+    gateway.cancel("eve", &cancelled).await.expect(200);
+    gateway.want("joe", CONSOLE, 2).send().await.expect(201);
+    gateway.close_into(kept.path()).await;
+    kept
+}
+
+fn change(dir: &Path, file: &str, sql: &str) {
+    let connection = Connection::open(dir.join(file)).unwrap();
+    // The books refuse an oversell by themselves; a fault has to get past that.
+    connection.pragma_update(None, "ignore_check_constraints", true).unwrap();
+    let changed = connection.execute(sql, []).unwrap();
+    assert!(changed > 0, "{sql}");
+}
+
+/// Proves that each of many planted faults is found, by the check that is there for it, and that the
+/// same books without it are clean.
+#[tokio::test]
+async fn planted_faults_are_found() {
+    let good = good_books().await;
+    audit(good.path());
+    let (store, ledger) = ("store.db", "ledger-0.db");
+    let orders = "every reservation is exactly one order, and the same";
+    let journal = "journal is whole: no gap, no damage, every step possible";
+    let books = "the books' own counters agree, and do not oversell";
+    let carts = "carts hold the lines of standing orders, and no others";
+    let table = [
+        (store, "UPDATE orders SET status = 'paid' WHERE user_id = 'ann'", orders),
+        (store, "UPDATE orders SET status = 'expired' WHERE user_id = 'eve'", orders),
+        (store, "UPDATE orders SET total = total - 1 WHERE user_id = 'joe'", orders),
+        (store, "UPDATE orders SET created_at = created_at + 1 WHERE user_id = 'joe'", orders),
+        (store, "UPDATE orders SET payment_ref = 'q' WHERE user_id = 'bob'", orders),
+        (store, "UPDATE orders SET user_id = 'mallory' WHERE user_id = 'joe'", orders),
+        (
+            store,
+            "UPDATE orders SET lines = replace(lines, '\"quantity\":2', '\"quantity\":1')
+                 WHERE user_id = 'joe'",
+            orders,
+        ),
+        (store, "DELETE FROM orders WHERE user_id = 'joe'", orders),
+        (
+            store,
+            "INSERT INTO orders SELECT 'mallory', 'ffffffff-ffff-8fff-bfff-ffffffffffff',
+                 sale_id, status, version, lines, total, currency, created_at, expires_at,
+                 updated_at, payment_ref FROM orders WHERE user_id = 'joe'",
+            orders,
+        ),
+        (store, "UPDATE items SET allocated = allocated - 1", books),
+        (store, "UPDATE items SET stock = stock + 1", books),
+        (store, "UPDATE items SET allocated = stock + 1", books),
+        (store, "DELETE FROM items", books),
+        (store, "DELETE FROM cart_lines WHERE user_id = 'ann'", carts),
+        (store, "UPDATE cart_lines SET quantity = 3 WHERE user_id = 'joe'", carts),
+        (store, "UPDATE cart_lines SET user_id = 'mallory' WHERE user_id = 'joe'", carts),
+        (
+            store,
+            "INSERT INTO cart_lines SELECT user_id, 'console', order_id, 1 FROM orders
+                 WHERE user_id = 'eve'",
+            carts,
+        ),
+        (store, "INSERT INTO dead_letters VALUES (0, 1, 1, 'r', x'00', 0)", "no dead letters"),
+        (
+            ledger,
+            "UPDATE outbox SET payload = cast(replace(payload, 'joe', 'jim') AS BLOB)
+                  WHERE instr(payload, 'joe')",
+            journal,
+        ),
+        (ledger, "UPDATE outbox SET crc = crc + 1 WHERE seq = 3", journal),
+        (ledger, "UPDATE outbox SET at = at + 1 WHERE seq = 3", journal),
+        (ledger, "DELETE FROM outbox WHERE seq = 4", journal),
+        (ledger, "DELETE FROM outbox WHERE seq = (SELECT max(seq) FROM outbox)", journal),
+        (ledger, "DELETE FROM outbox", journal),
+    ];
+    for (file, sql, check) in table {
+        let dir = tempfile::tempdir().unwrap();
+        copy(good.path(), dir.path());
+        change(dir.path(), file, sql);
+        let (report, _) =
+            run_to(3, &["audit", "--json", "--data-dir", dir.path().to_str().unwrap()]);
+        let report: Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["ok"], false, "{sql}");
+        let checks = report["checks"].as_array().unwrap();
+        let found = checks.iter().find(|found| found["name"] == check).unwrap();
+        assert_eq!(found["ok"], false, "{sql}: {report}");
+        assert!(!found["offenders"].as_array().unwrap().is_empty(), "{sql}: {report}");
+    }
+}
+
+/// Proves the audit's other exit codes: nothing there, no such sale, no such sale's name; and that
+/// people get a report that says what is wrong.
+#[tokio::test]
+async fn ends_of_an_audit() {
+    let empty = tempfile::tempdir().unwrap();
+    let (_, told) = run_to(4, &["audit", "--data-dir", empty.path().to_str().unwrap()]);
+    assert!(told.contains(empty.path().to_str().unwrap()), "{told}");
+    run_to(4, &["audit", "--data-dir", "/nowhere"]);
+    let good = good_books().await;
+    let here = ["--data-dir", good.path().to_str().unwrap()];
+    let ask = |code: i32, words: &[&str]| {
+        let arguments: Vec<&str> = ["audit"].iter().chain(words).chain(&here).copied().collect();
+        run_to(code, &arguments)
+    };
+    let (report, _) = ask(0, &["--sale", SALE, "--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let item = &report["sales"][0]["items"][0];
+    assert_eq!(
+        (&item["stock"], &item["held"], &item["confirmed"]),
+        (&9.into(), &3.into(), &1.into())
+    );
+    assert_eq!(report["sales"][0]["orders"], 4);
+    assert!(ask(0, &[]).0.contains("audit: clean"));
+    ask(1, &["--sale", "unknown"]);
+    ask(2, &["--sale", "has space"]);
+    change(good.path(), "store.db", "DELETE FROM orders WHERE user_id = 'joe'");
+    let (report, _) = ask(3, &[]);
+    assert!(report.contains("A PROMISE IS BROKEN") && report.contains("has no order"), "{report}");
+}
+
+/// Proves that a gateway does not sell on a ledger that has forgotten what the books know.
+#[tokio::test]
+async fn a_ledger_that_forgot() {
+    let good = good_books().await;
+    let forget = "DELETE FROM outbox WHERE seq = (SELECT max(seq) FROM outbox)";
+    change(good.path(), "ledger-0.db", forget);
+    let (_, told) = serve_in_vain(3, good.path());
+    assert!(told.contains("forgotten"), "{told}");
+}
+
+/// Proves that a gateway does not sell on a journal that is damaged, and says where.
+#[tokio::test]
+async fn a_journal_that_rotted() {
+    let good = good_books().await;
+    change(good.path(), "ledger-0.db", "UPDATE outbox SET crc = crc + 1 WHERE seq = 3");
+    let (_, told) = serve_in_vain(1, good.path());
+    assert!(told.contains("ledger-0.db") && told.contains("checksum"), "{told}");
+}
+
+fn serve_in_vain(code: i32, dir: &Path) -> (String, String) {
+    let any_port = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+    let mut arguments = vec!["serve", "--set", "ledger.lanes=1"];
+    arguments.extend(["--data-dir", dir.to_str().unwrap()]);
+    arguments.extend(any_port);
+    run_to(code, &arguments)
+}

@@ -1,0 +1,41 @@
+//! What Floodgate promises over HTTP and as a process, tested against real gateways.
+//!
+//! `gateway` starts them inside the test, `binary` starts the real program; both speak through a
+//! `shop`, which sends requests with the tests' own client. Every gateway that a test takes down has
+//! its books audited then.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on says where, by panicking"
+)]
+
+mod binary;
+mod gateway;
+mod patience;
+mod request;
+mod shop;
+
+mod admin_endings;
+mod bad_input;
+mod bad_reservations;
+mod carts;
+mod commands;
+mod crash;
+mod disk;
+mod drain;
+mod endings;
+mod expiry;
+mod faults;
+mod limits;
+mod ops_api;
+mod orders;
+mod pages;
+mod process;
+mod raw_bytes;
+mod replays;
+mod reservations;
+mod restock;
+mod sales;
+mod stock;
+mod windows;
