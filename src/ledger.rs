@@ -8,6 +8,8 @@
 //! The trait offers no way to read something and write it back later: every operation is a
 //! [`Command`], and every command is one decision.
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod embedded;
 pub mod journal;
 pub(crate) mod lane;

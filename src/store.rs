@@ -4,6 +4,8 @@
 //! cursor that says they were digested are one transaction. There is no acknowledgement that could be
 //! lost between the two, and a batch that comes again finds the cursor moved.
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod sqlite;
 
 use std::future::Future;

@@ -198,3 +198,88 @@ impl Ledger for EmbeddedLedger {
         self.lanes.get(usize::from(lane.0)).map(|lane| lane.inbox.gauge()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+    use crate::clock::Millis;
+    use crate::ledger::contract::Rig;
+
+    /// A clock that stands until it is moved.
+    #[derive(Default)]
+    struct HandClock(AtomicU64);
+
+    impl Clock for HandClock {
+        fn now(&self) -> Millis {
+            Millis(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    struct Embedded {
+        dir: tempfile::TempDir,
+        clock: Arc<HandClock>,
+        ledger: Arc<EmbeddedLedger>,
+        owners: Owners,
+    }
+
+    impl Embedded {
+        fn on(dir: tempfile::TempDir, clock: Arc<HandClock>) -> Self {
+            let around = Surroundings {
+                catalog: Arc::new(Catalog::default()),
+                clock: Arc::clone(&clock) as Arc<dyn Clock>,
+                metrics: Arc::new(Metrics::new()),
+                failed: watch::channel(false).0,
+            };
+            let settings = Settings { lanes: 2, disk_reserve_bytes: 0 };
+            let lock = lock_data_dir(dir.path()).unwrap();
+            let (ledger, owners) = super::open(dir.path(), lock, settings, &around).unwrap();
+            Self { dir, clock, ledger: Arc::new(ledger), owners }
+        }
+    }
+
+    impl Rig for Embedded {
+        fn ledger(&self) -> Arc<dyn Ledger> {
+            Arc::clone(&self.ledger) as Arc<dyn Ledger>
+        }
+
+        fn pass(&self, ms: u64) {
+            self.clock.0.fetch_add(ms, Ordering::SeqCst);
+        }
+
+        fn reopen(self) -> Self {
+            let Self { dir, clock, ledger, owners } = self;
+            drop(ledger);
+            owners.stop();
+            Self::on(dir, clock)
+        }
+    }
+
+    fn open() -> Embedded {
+        let clock = Arc::new(HandClock(AtomicU64::new(1_000_000)));
+        Embedded::on(tempfile::tempdir().unwrap(), clock)
+    }
+
+    crate::ledger::contract::ledger_contract!(open);
+
+    /// One process has a data dir; the next is told who has it, and gets it when it is free.
+    #[test]
+    fn a_data_dir_is_one_process_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = lock_data_dir(dir.path()).unwrap();
+        assert!(matches!(lock_data_dir(dir.path()), Err(OpenError::InUse { .. })));
+        drop(lock);
+        assert!(lock_data_dir(dir.path()).is_ok());
+    }
+
+    /// A data dir that was made for another number of lanes is refused: sales would be looked for in
+    /// lanes that they are not in.
+    #[test]
+    fn lanes_are_fixed() {
+        let dir = tempfile::tempdir().unwrap();
+        Journal::open(dir.path(), LaneId(0), 2).unwrap();
+        let other = Journal::open(dir.path(), LaneId(0), 3);
+        assert!(matches!(other, Err(JournalError::Mismatch { .. })));
+    }
+}

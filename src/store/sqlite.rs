@@ -163,3 +163,31 @@ fn as_sql(number: u64) -> i64 {
 fn from_sql(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn open() -> (Arc<dyn Store>, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        (Arc::new(SqliteStore::open(dir.path()).unwrap()), dir)
+    }
+
+    crate::store::contract::store_contract!(open);
+
+    /// Books that were closed are what they were when they are opened again.
+    #[tokio::test]
+    async fn books_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let user = UserId::parse("u").unwrap();
+        let item = crate::sale::ItemId::parse("i").unwrap();
+        let store = SqliteStore::open(dir.path()).unwrap();
+        let change = CartChange::Put { item, quantity: 1 };
+        let cart = store.change_cart(user.clone(), None, change).await.unwrap().unwrap();
+        drop(store);
+        let store = SqliteStore::open(dir.path()).unwrap();
+        assert_eq!(store.cart(user).await.unwrap(), cart);
+    }
+}

@@ -30,8 +30,8 @@ impl Disk {
             return None;
         }
         let dir = tempfile::tempdir().unwrap().keep();
-        let size = format!("size={DISK_BYTES}");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&dir);
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={DISK_BYTES}"), "tmpfs"]).arg(&dir);
         assert!(mount.status().unwrap().success(), "cannot mount a tmpfs");
         Some(Self(dir))
     }
