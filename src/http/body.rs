@@ -1,12 +1,15 @@
 //! Bodies: read within bounds of size and time, and parsed as JSON.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::problem::Problem;
 use super::request::Head;
@@ -36,7 +39,28 @@ pub(super) async fn read(head: &Head, body: Incoming, max: usize) -> Result<Byte
 /// Parses a body as the JSON that a route takes.
 pub(super) fn parse<'b, T: Deserialize<'b>>(head: &Head, body: &'b [u8]) -> Result<T, Problem> {
     check_media_type(head)?;
-    serde_json::from_slice(body).map_err(|error| Problem::malformed(error.to_string()))
+    let parsed: Result<Object<T>, _> = serde_json::from_slice(body);
+    parsed.map(|object| object.0).map_err(|error| Problem::malformed(error.to_string()))
+}
+
+/// A JSON object. By itself serde reads a struct from a list of its fields' values too, which would
+/// take `[]` for an object whose fields are all optional.
+pub(super) struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
 }
 
 /// JSON, or nothing said.

@@ -166,7 +166,8 @@ impl Service for Ops {
         if line.1.starts_with("/admin") && line.0 != Method::GET {
             let (method, path) = line;
             let status = answer.status().as_u16();
-            tracing::info!(%method, path, status, request_id = ?request_id, "operated");
+            let request_id = request_id.to_str().unwrap_or_default();
+            tracing::info!(%method, path, status, request_id, "operated");
         }
         let media = HeaderValue::from_static("default-src 'none'");
         answer.headers_mut().insert(hyper::header::CONTENT_SECURITY_POLICY, media);

@@ -135,7 +135,8 @@ impl Service for Public {
         let mut answer = match self.dispatch(route, call).await {
             Ok(answer) => answer,
             Err(problem) => {
-                tracing::debug!(?problem, request_id = ?request_id, "refused");
+                let request_id = request_id.to_str().unwrap_or_default();
+                tracing::debug!(?problem, request_id, "refused");
                 problem.into_answer(self.clock.now())
             }
         };

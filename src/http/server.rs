@@ -71,7 +71,9 @@ pub async fn serve<S: Service>(
         .header_read_timeout(Duration::from_millis(limits::HEAD_READ_MS))
         .max_buf_size(limits::CONNECTION_BUFFER_BYTES_MAX)
         .max_headers(limits::HEADERS_MAX)
-        .pipeline_flush(true);
+        // Head and body in one write. (Not by `pipeline_flush`, which holds an answer back while
+        // anything of what follows has been read: a refused body would swallow its own refusal.)
+        .writev(false);
     loop {
         let accepted = tokio::select! {
             // Cancel-safe both: no permit and no connection is lost by the other branch.

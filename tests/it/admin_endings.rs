@@ -22,7 +22,7 @@ async fn refunds_return_units() {
     let (held, paid) = (gateway.hold("ann").await, gateway.hold("ann").await);
     gateway.pay(&paid, "p").await.expect(200);
     let answer = refund(&gateway, &held, None).await.expect(200);
-    assert_eq!((&answer["status"], &answer["restock"]), (&json!("cancelled"), &json!(true)));
+    assert_eq!((&answer["status"], &answer["user_id"]), (&json!("cancelled"), &json!("ann")));
     refund(&gateway, &paid, Some(json!({ "restock": true }))).await.expect(200);
     assert_eq!(gateway.counters().await, [5, 5, 0, 0]);
     for id in [&held, &paid] {

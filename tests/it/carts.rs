@@ -76,7 +76,11 @@ async fn writes_for_another_version() {
             assert_eq!(refused.refused(412, "version-mismatch")["version"], now);
         }
     }
-    for bad in ["7", "\"x\"", "W/\"1\""] {
+    for never in ["\"x\"", "W/\"1\"", "\"\""] {
+        let refused = put(&gateway, CONSOLE, 5).header("if-match", never).send().await;
+        refused.refused(412, "version-mismatch");
+    }
+    for bad in ["7", "\"1", "\"1\", \"2\""] {
         let refused = put(&gateway, CONSOLE, 5).header("if-match", bad).send().await;
         refused.refused(400, "malformed-request");
     }

@@ -170,7 +170,7 @@ async fn holds_end_over_a_kill() {
     let ends = floodgate::clock::Millis::parse_rfc3339(ends).unwrap();
     crate::windows::wait_until(ends.0).await;
     let gateway = Serving::start(dir.path()).await;
-    gateway.hold("bob").await;
+    gateway.hold_in_time("bob").await;
     let id = granted["reservation_id"].as_str().unwrap();
     gateway.order_becomes("ann", id, "expired").await;
     gateway.stop();

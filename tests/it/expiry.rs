@@ -4,7 +4,6 @@ use floodgate::clock::Millis;
 use serde_json::{Value, json};
 
 use crate::gateway::{TestGateway, books, rows};
-use crate::patience::eventually;
 use crate::shop::{CONSOLE, SALE, Shop, sale};
 
 async fn sell_with_short_hold(shop: &Shop, stock: u64) {
@@ -41,15 +40,7 @@ async fn an_expired_unit_sells_again() {
     let gateway = TestGateway::start().await;
     sell_with_short_hold(&gateway, 1).await;
     let first = gateway.want("ann", CONSOLE, 1).send().await.expect(201);
-    let second = eventually("the unit sells again", async || {
-        let answer = gateway.want("bob", CONSOLE, 1).send().await;
-        if answer.status == 201 {
-            return Some(answer.json());
-        }
-        answer.refused(409, "sold-out");
-        None
-    })
-    .await;
+    let second = gateway.hold_in_time("bob").await;
     assert!(ms(&second["held_at"]) >= ms(&first["expires_at"]));
     gateway.close().await;
 }
@@ -128,7 +119,7 @@ async fn a_hold_ends_while_nobody_is_there() {
     let granted = gateway.want("ann", CONSOLE, 1).send().await.expect(201);
     let ends = ms(&granted["expires_at"]);
     let gateway = gateway.restart(async || crate::windows::wait_until(ends).await).await;
-    gateway.hold("bob").await;
+    gateway.hold_in_time("bob").await;
     let id = granted["reservation_id"].as_str().unwrap();
     gateway.order_becomes("ann", id, "expired").await;
     gateway.close().await;

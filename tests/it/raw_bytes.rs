@@ -153,7 +153,8 @@ async fn requests_in_a_row() {
             GOOD.len()
         )
     };
-    let bad = "POST /v1/sales/bf/reservations HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
+    let bad = "POST /v1/sales/bf/reservations HTTP/1.1\r\nHost: h\r\nX-User-Id: eve\r\n\
+               Content-Length: 2\r\n\r\n{}";
     let last = "GET /v1/time HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let row = format!("{}{bad}{}{last}", one("ann"), one("bob"));
     let came = exchange(gateway.public, row.as_bytes()).await;

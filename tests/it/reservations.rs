@@ -140,3 +140,17 @@ async fn stored_means_stored() {
     }
     gateway.close().await;
 }
+
+/// Proves that a whole number is one however it is written.
+#[tokio::test]
+async fn whole_numbers() {
+    let gateway = TestGateway::start().await;
+    gateway.sell_consoles(9).await;
+    for (text, left) in [("2", 7), ("2.0", 5), ("2e0", 3), ("0.2e1", 1)] {
+        let body = format!("{{ \"item_id\": \"{CONSOLE}\", \"quantity\": {text} }}");
+        let answer = gateway.reserve("ann", &Value::Null).body(body).send().await;
+        assert_eq!(answer.expect(201)["lines"][0]["quantity"], 2, "{text}");
+        assert_eq!(gateway.counters().await, [9, left, 9 - left, 0]);
+    }
+    gateway.close().await;
+}

@@ -76,6 +76,26 @@ async fn restocks_that_make_no_sense() {
     gateway.close().await;
 }
 
+/// Proves that a restock under a key happens once, however often it is asked for, and that the key
+/// is not taken for another.
+#[tokio::test]
+async fn restocks_happen_once() {
+    let gateway = TestGateway::start().await;
+    gateway.sell_consoles(5).await;
+    let path = format!("/admin/v1/sales/{SALE}/items/{CONSOLE}/restock");
+    let ask = |units| gateway.admin("POST", &path).json(&delta(units)).key("delivery-7");
+    for _ in 0..3 {
+        ask(2).send().await.expect(200);
+        assert_eq!(gateway.counters().await, [7, 7, 0, 0]);
+    }
+    ask(3).send().await.refused(422, "idempotency-key-reused");
+    let gateway = gateway.restart(async || {}).await;
+    let again = gateway.admin("POST", &path).json(&delta(2)).key("delivery-7").send().await;
+    again.expect(200);
+    assert_eq!(gateway.counters().await, [7, 7, 0, 0], "after a restart too");
+    gateway.close().await;
+}
+
 /// Proves that units come back from nowhere neither over a restart nor in the books.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restocks_beside_buyers() {

@@ -79,7 +79,7 @@ async fn all_faults_at_once() {
     ];
     assert_eq!(fields, expected);
     for other in [json!([]), json!("sale"), json!(null)] {
-        create(&gateway, &other).await.refused(422, "invalid-sale");
+        create(&gateway, &other).await.refused(400, "malformed-request");
     }
     let list = gateway.admin("GET", "/admin/v1/sales").send().await.expect(200);
     assert_eq!(list["sales"], json!([]), "nothing was made");

@@ -77,6 +77,19 @@ impl Shop {
         granted["reservation_id"].as_str().unwrap().to_owned()
     }
 
+    /// The same where units are about to come back: refusals are sold-out, and then it is granted.
+    pub async fn hold_in_time(&self, user: &str) -> Value {
+        eventually("the unit sells again", async || {
+            let answer = self.want(user, CONSOLE, 1).send().await;
+            if answer.status == 201 {
+                return Some(answer.json());
+            }
+            answer.refused(409, "sold-out");
+            None
+        })
+        .await
+    }
+
     pub async fn look(&self, user: &str, reservation: &str) -> Answer {
         self.call("GET", &format!("/v1/reservations/{reservation}")).user(user).send().await
     }

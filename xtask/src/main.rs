@@ -107,9 +107,8 @@ fn test() -> Done {
 }
 
 fn bench(rounds: u32, seconds: u32) -> Done {
-    run(cargo().args(["build", "--release", "--package", "floodgate"]))?;
-    run(cargo().args(["build", "--release", "--package", "floodgate-loadtest"]))?;
-    let bin = |name: &str| format!("{}/release/{name}", target());
+    run(cargo().args(["build", "--profile", "dist", "-p", "floodgate", "-p", "floodgate-loadtest"]))?;
+    let bin = |name: &str| format!("{}/dist/{name}", target());
     run(Command::new(bin("floodgate-loadtest"))
         .arg("embedded-bench")
         .args(["--floodgate", &bin("floodgate")])

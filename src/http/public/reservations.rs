@@ -12,7 +12,7 @@ use super::{Call, Public};
 use crate::engine::OrderedLine;
 use crate::gate::{Granted, Purchase};
 use crate::http::answer::{self, Answer};
-use crate::http::body;
+use crate::http::body::{self, Object};
 use crate::http::caller::parse_user;
 use crate::http::key;
 use crate::http::problem::Problem;
@@ -29,7 +29,7 @@ struct Wish<'b> {
     item_id: Option<Cow<'b, str>>,
     quantity: Option<Quantity>,
     #[serde(borrow)]
-    lines: Option<Vec<WishedLine<'b>>>,
+    lines: Option<Vec<Object<WishedLine<'b>>>>,
     /// Believed in insecure mode only, as is the next.
     #[serde(borrow)]
     user_id: Option<Cow<'b, str>>,
@@ -174,7 +174,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 fn lines(wish: Wish<'_>) -> Result<Box<[OrderedLine]>, Problem> {
     let wished = match (wish.item_id, wish.quantity, wish.lines) {
-        (Some(item_id), Some(quantity), None) => vec![WishedLine { item_id, quantity }],
+        (Some(item_id), Some(quantity), None) => vec![Object(WishedLine { item_id, quantity })],
         (None, None, Some(lines)) => lines,
         (None, Some(_), None) => return Err(Problem::malformed("missing field `item_id`")),
         (Some(_), None, None) => return Err(Problem::malformed("missing field `quantity`")),
@@ -190,7 +190,7 @@ fn lines(wish: Wish<'_>) -> Result<Box<[OrderedLine]>, Problem> {
         return Err(Problem::malformed(format!("`lines` holds 1 to {most} lines")));
     }
     let mut lines: Vec<OrderedLine> = Vec::with_capacity(wished.len());
-    for WishedLine { item_id, quantity } in wished {
+    for Object(WishedLine { item_id, quantity }) in wished {
         let item = ItemId::parse(&item_id)
             .map_err(|invalid| Problem::malformed(format!("item_id {invalid}")))?;
         if lines.iter().any(|line| line.item == item) {
