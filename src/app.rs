@@ -8,7 +8,6 @@ mod token;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -75,21 +74,6 @@ pub enum StartError {
     /// The admin token.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The ledger has forgotten what the books know: selling on would oversell.
-    #[error(
-        "lane {lane} has forgotten: the books in {dir} have digested event {digested}, the ledger \
-         ends at {head}; restore the ledger files that belong to these books", dir = dir.display()
-    )]
-    Amnesia {
-        /// Which lane.
-        lane: LaneId,
-        /// Which data dir.
-        dir: PathBuf,
-        /// How far the books are.
-        digested: u64,
-        /// How far the ledger is.
-        head: u64,
-    },
     /// The books do not answer.
     #[error("the books do not answer: {0}")]
     Books(#[from] crate::store::StoreError),
@@ -126,18 +110,22 @@ impl Gateway {
         let lanes = settings.ledger;
         let lanes =
             embedded::Settings { lanes: lanes.lanes, disk_reserve_bytes: lanes.disk_reserve_bytes };
-        let (ledger, owners) = embedded::open(dir, lock, lanes, &around)?;
+        let mut digested = Vec::new();
+        for lane in (0..lanes.lanes).map(LaneId) {
+            digested.push(store.cursor(lane).await?);
+        }
+        let (ledger, owners) = embedded::open(dir, lock, lanes, &digested, &around)?;
         let ledger: Arc<dyn Ledger> = Arc::new(ledger);
         let heads = (0..ledger.lanes()).map(|lane| ledger.head(LaneId(lane))).collect();
-        let started = Self::start_on(settings, heads, &store, &ledger).await;
-        let (outbox, public_listener, ops_listener) = match started {
-            Ok(parts) => parts,
+        let ends = match Ends::open(settings, heads) {
+            Ok(ends) => ends,
             Err(error) => {
-                owners.stop();
+                drop(owners.stop());
                 return Err(error);
             }
         };
-        let progress = Progress::new(ledger.lanes());
+        let (public_address, ops_address) = (ends.public_address, ends.ops_address);
+        let progress = Progress::new(&digested);
         let gate = Arc::new(Gate::new(gate::Parts {
             ledger,
             catalog,
@@ -148,27 +136,26 @@ impl Gateway {
         }));
         let (stop_writer, writer_stops) = watch::channel(false);
         let writer = Writer {
-            outbox,
+            outbox: ends.outbox,
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
-            progress,
+            progress: progress.clone(),
         };
         let writer = writer.spawn(&writer_stops);
         let (state, state_receiver) = watch::channel(State::Serving);
-        let public_address = address_of(&public_listener, settings.listen)?;
-        let ops_address = local_address(&ops_listener, settings.ops_listen)?;
         let ops = Arc::new(Ops::new(ops::Parts {
             gate: Arc::clone(&gate),
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             token: Secret::new(token),
+            progress,
             state: state_receiver,
             failed: failed.clone(),
         }));
         let (stop_ops, ops_stops) = watch::channel(false);
-        let ops = spawn_ops(ops_listener, ops, ops_stops, ops_address)?;
+        let ops = spawn_ops(ends.ops, ops, ops_stops);
         let identity =
             Identity { auth: settings.auth, trusted_proxies: settings.trusted_proxies.clone() };
         let public = Arc::new(Public::new(gate, store, clock, identity, &metrics));
@@ -177,8 +164,7 @@ impl Gateway {
             connections_max: limits::CONNECTIONS_MAX,
             drain: Duration::from_millis(limits::DRAIN_MS),
         };
-        let listener =
-            tokio::spawn(serve(public_listener, Arc::clone(&public), tuning, public_stops));
+        let listener = tokio::spawn(serve(ends.public, Arc::clone(&public), tuning, public_stops));
         let upkeep = tokio::spawn(keep_up(Arc::clone(&metrics)));
         info!(%public_address, %ops_address, "serving");
         Ok(Self {
@@ -200,28 +186,6 @@ impl Gateway {
         })
     }
 
-    /// What may still fail once the lanes run.
-    async fn start_on(
-        settings: &Settings,
-        heads: Vec<watch::Receiver<Position>>,
-        store: &Arc<dyn Store>,
-        ledger: &Arc<dyn Ledger>,
-    ) -> Result<(Arc<dyn Outbox>, tokio::net::TcpListener, std::net::TcpListener), StartError> {
-        let dir = &settings.data_dir;
-        let outbox: Arc<dyn Outbox> = Arc::new(OutboxTable::open(dir, heads)?);
-        for lane in (0..ledger.lanes()).map(LaneId) {
-            let digested = store.cursor(lane).await?.seq;
-            let head = ledger.head(lane).borrow().seq;
-            if digested > head {
-                return Err(StartError::Amnesia { lane, dir: dir.clone(), digested, head });
-            }
-        }
-        let listen = |address| bind(address).map_err(|cause| StartError::Listen { address, cause });
-        let public = tokio::net::TcpListener::from_std(listen(settings.listen)?)
-            .map_err(|cause| StartError::Listen { address: settings.listen, cause })?;
-        Ok((outbox, public, listen(settings.ops_listen)?))
-    }
-
     /// Becomes true when a lane cannot go on: drain, end, and let the next start recover.
     pub fn failed(&self) -> watch::Receiver<bool> {
         self.failed.clone()
@@ -237,7 +201,7 @@ impl Gateway {
         // A listener that panicked has nothing left to wait for.
         let _ = self.listener.await;
         let owners = self.owners;
-        let _ = tokio::task::spawn_blocking(move || owners.stop()).await;
+        let lock = tokio::task::spawn_blocking(move || owners.stop()).await;
         self.stop_writer.send_replace(true);
         let mut writer = self.writer;
         while writer.join_next().await.is_some() {}
@@ -245,6 +209,8 @@ impl Gateway {
         let ops = self.ops;
         let _ = tokio::task::spawn_blocking(move || ops.join()).await;
         self.upkeep.abort();
+        // Nothing writes to the data dir any more.
+        drop(lock);
         info!("drained");
     }
 }
@@ -257,40 +223,58 @@ async fn keep_up(metrics: Arc<Metrics>) {
     }
 }
 
-fn address_of(
-    listener: &tokio::net::TcpListener,
-    address: SocketAddr,
-) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|cause| StartError::Listen { address, cause })
+/// What a gateway reads from and listens on: everything that may still fail once the lanes run.
+struct Ends {
+    outbox: Arc<dyn Outbox>,
+    public: tokio::net::TcpListener,
+    public_address: SocketAddr,
+    ops: OpsEnd,
+    ops_address: SocketAddr,
 }
 
-fn local_address(
-    listener: &std::net::TcpListener,
-    address: SocketAddr,
-) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|cause| StartError::Listen { address, cause })
+/// The ops listener and its own runtime.
+struct OpsEnd {
+    listener: std::net::TcpListener,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Ends {
+    fn open(
+        settings: &Settings,
+        heads: Vec<watch::Receiver<Position>>,
+    ) -> Result<Self, StartError> {
+        let outbox = Arc::new(OutboxTable::open(&settings.data_dir, heads)?);
+        let open = |address| -> io::Result<_> {
+            let listener = bind(address)?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        };
+        let failed = |address| move |cause| StartError::Listen { address, cause };
+        let (public, public_address) = open(settings.listen).map_err(failed(settings.listen))?;
+        let public = tokio::net::TcpListener::from_std(public).map_err(failed(settings.listen))?;
+        let (listener, ops_address) =
+            open(settings.ops_listen).map_err(failed(settings.ops_listen))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed(settings.ops_listen))?;
+        let ops = OpsEnd { listener, runtime };
+        Ok(Self { outbox, public, public_address, ops, ops_address })
+    }
 }
 
 /// Runs the ops listener on a thread and runtime of its own, so that health and metrics answer when
 /// the public listener has every other thread busy.
-fn spawn_ops(
-    listener: std::net::TcpListener,
-    ops: Arc<Ops>,
-    stop: watch::Receiver<bool>,
-    address: SocketAddr,
-) -> Result<JoinHandle<()>, StartError> {
-    let failed = |cause| StartError::Listen { address, cause };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+fn spawn_ops(end: OpsEnd, ops: Arc<Ops>, stop: watch::Receiver<bool>) -> JoinHandle<()> {
+    let OpsEnd { listener, runtime } = end;
     let tuning =
         Tuning { connections_max: limits::OPS_CONNECTIONS_MAX, drain: Duration::from_secs(1) };
-    let run = move || {
+    std::thread::spawn(move || {
         runtime.block_on(async {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => serve(listener, ops, tuning, stop).await,
                 Err(error) => tracing::error!(%error, "the ops listener does not start"),
             }
         });
-    };
-    std::thread::Builder::new().name("ops".to_owned()).spawn(run).map_err(failed)
+    })
 }

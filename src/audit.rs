@@ -20,7 +20,8 @@ use self::fold::Fold;
 use crate::clock::Millis;
 use crate::ledger::journal;
 use crate::sale::{LaneId, SaleId};
-use crate::store::sqlite;
+use crate::sqlite;
+use crate::store::sqlite as books_file;
 
 pub use findings::Check;
 
@@ -46,6 +47,10 @@ pub struct SaleTotals {
     pub reservations: u64,
     /// Orders in the books, as far as they are.
     pub orders: u64,
+    /// Of those, the ones that are pending or paid.
+    pub standing: u64,
+    /// Users whose cart in the books has a line of this sale's reservations.
+    pub carts: u64,
     /// Each item.
     pub items: Vec<ItemTotals>,
 }
@@ -84,7 +89,7 @@ pub enum AuditError {
 /// # Errors
 /// [`AuditError`] where there is no verdict. What is wrong is in the report.
 pub fn run(dir: &Path, sale: Option<&SaleId>) -> Result<Report, AuditError> {
-    let store_path = sqlite::path(dir);
+    let store_path = books_file::path(dir);
     let lanes: Vec<(LaneId, PathBuf)> = (0..crate::limits::LANES_MAX)
         .map(|lane| (LaneId(lane), journal::path(dir, LaneId(lane))))
         .take_while(|(_, path)| path.exists())
@@ -107,7 +112,7 @@ pub fn run(dir: &Path, sale: Option<&SaleId>) -> Result<Report, AuditError> {
         fold.up_to(Some(cursor), &mut findings).map_err(unreadable(path))?;
         folds.push(fold);
     }
-    let orders = books::compare(&books, &folds, &mut findings).map_err(unreadable(&store_path))?;
+    let counts = books::compare(&books, &folds, &mut findings).map_err(unreadable(&store_path))?;
     drop(books);
     let mut undigested = 0;
     for (fold, (_, path)) in folds.iter_mut().zip(&lanes) {
@@ -122,7 +127,11 @@ pub fn run(dir: &Path, sale: Option<&SaleId>) -> Result<Report, AuditError> {
         .filter(|totals| findings.concerns(&totals.sale))
         .collect();
     for totals in &mut sales {
-        totals.orders = orders.get(&totals.sale).copied().unwrap_or(0);
+        if let Some(counts) = counts.get(&totals.sale) {
+            totals.orders = counts.orders;
+            totals.standing = counts.standing;
+            totals.carts = counts.carts;
+        }
     }
     let checks = findings.into_checks();
     Ok(Report { ok: checks.iter().all(|check| check.ok), checks, sales, undigested })

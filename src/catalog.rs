@@ -2,12 +2,17 @@
 //!
 //! The ledger publishes into it after every batch, so it is never ahead of what is durable; it may be
 //! behind by the batch under way. It advises. Whoever wants a unit is decided by the ledger.
+//!
+//! What a lane publishes it releases, and readers acquire: whoever sees here that the last unit is gone
+//! also sees everything that was written down ([`Seen`]) before the winner's command was handed over.
 
 mod seen;
 mod tally;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -25,6 +30,8 @@ pub struct Catalog {
     sales: ArcSwap<BTreeMap<SaleId, Arc<SaleCard>>>,
     /// Serialises those who add sales; readers never wait.
     adding: Mutex<()>,
+    /// The latest instant of any lane: where the machine's clock has stepped back, sales have not.
+    latest: AtomicU64,
 }
 
 impl Catalog {
@@ -36,6 +43,16 @@ impl Catalog {
     /// All sales, in order of their ids.
     pub fn sales(&self) -> Arc<BTreeMap<SaleId, Arc<SaleCard>>> {
         self.sales.load_full()
+    }
+
+    /// The instant by which sales are judged here: `now`, unless a lane has seen a later one.
+    pub fn instant(&self, now: Millis) -> Millis {
+        now.max(Millis(self.latest.load(Relaxed)))
+    }
+
+    /// A lane's clock has got so far.
+    pub fn reached(&self, now: Millis) {
+        self.latest.fetch_max(now.0, Relaxed);
     }
 
     /// Whether any sale has such an item.
@@ -126,10 +143,10 @@ impl SaleCard {
     fn update(&self, window: &Window, counters: &[Counters]) {
         self.window.set(window);
         for (item, counters) in self.items.iter().zip(counters) {
-            item.stock.store(counters.stock, Relaxed);
-            item.held.store(counters.held, Relaxed);
-            item.confirmed.store(counters.confirmed, Relaxed);
-            item.available.store(counters.available, Relaxed);
+            item.stock.store(counters.stock, Release);
+            item.held.store(counters.held, Release);
+            item.confirmed.store(counters.confirmed, Release);
+            item.available.store(counters.available, Release);
         }
     }
 
@@ -167,7 +184,7 @@ impl SaleCard {
 impl ItemCard {
     /// Units for sale.
     pub fn available(&self) -> u64 {
-        self.available.load(Relaxed)
+        self.available.load(Acquire)
     }
 
     /// Units that wait for a payment.
@@ -215,17 +232,17 @@ const NEVER: u64 = u64::MAX;
 
 impl WindowCell {
     fn set(&self, window: &Window) {
-        self.opens_at.store(window.opens_at.map_or(NEVER, |at| at.0), Relaxed);
-        self.closes_at.store(window.closes_at.map_or(NEVER, |at| at.0), Relaxed);
-        self.paused.store(window.paused, Relaxed);
+        self.opens_at.store(window.opens_at.map_or(NEVER, |at| at.0), Release);
+        self.closes_at.store(window.closes_at.map_or(NEVER, |at| at.0), Release);
+        self.paused.store(window.paused, Release);
     }
 
     fn get(&self) -> Window {
-        let instant = |cell: &AtomicU64| Some(cell.load(Relaxed)).filter(|at| *at != NEVER);
+        let instant = |cell: &AtomicU64| Some(cell.load(Acquire)).filter(|at| *at != NEVER);
         Window {
             opens_at: instant(&self.opens_at).map(Millis),
             closes_at: instant(&self.closes_at).map(Millis),
-            paused: self.paused.load(Relaxed),
+            paused: self.paused.load(Acquire),
         }
     }
 }

@@ -12,6 +12,8 @@ mod sale;
 mod serve;
 mod table;
 
+use std::io::Write;
+
 use clap::{CommandFactory, Parser};
 
 pub use arguments::{Arguments, Command};
@@ -32,7 +34,9 @@ pub fn run() -> Exit {
         Command::Healthcheck { ops } => healthcheck::run(&ops, json),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "floodgate", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "floodgate", &mut script);
+            say!("{}", String::from_utf8_lossy(&script));
             Ok(Exit::Ok)
         }
     };
@@ -43,6 +47,18 @@ pub fn run() -> Exit {
         failure.exit
     })
 }
+
+/// Prints a line of data. Whoever closes the pipe has seen enough: that is no error.
+fn print(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// `println!` that does not panic where nobody reads.
+macro_rules! say {
+    () => { $crate::cli::print(format_args!("")) };
+    ($($argument:tt)*) => { $crate::cli::print(format_args!($($argument)*)) };
+}
+use say;
 
 /// A runtime for commands that only ask something.
 fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {

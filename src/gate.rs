@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use crate::admission;
 use crate::catalog::{Catalog, SaleCard};
-use crate::clock::Clock;
+use crate::clock::{Clock, Millis};
 use crate::engine::{Authority, Command, OrderedLine, Position, Reserve};
 use crate::ledger::{Answer, Durability, Fault, Ledger};
 use crate::limits;
@@ -141,6 +141,11 @@ impl Gate {
         }
     }
 
+    /// The instant by which sales are judged here.
+    pub fn now(&self) -> Millis {
+        self.catalog.instant(self.clock.now())
+    }
+
     /// What is known of the sales.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
@@ -178,26 +183,27 @@ impl Gate {
             Some(key) => ReservationId::derived(lane, &user, sale, key),
             None => ReservationId::random(lane),
         };
+        let refusal = self.refuse_cheaply(card, lane, &lines);
         // A retry of a request that may have been granted is for the ledger to answer, whatever the
-        // sale has come to since.
+        // sale has come to since. To be asked after the sale was looked at, not before: between the
+        // two the first try may have gone through the ledger and taken the last unit.
         let may_be_retry = key.is_some() && card.seen.contains(&id);
-        if !may_be_retry {
-            if let Some(refusal) = admission::check_sale(card, self.clock.now(), &lines) {
-                self.refused_by_sale.increment(1);
-                return Err(refusal.into());
-            }
-            let head = *self.ledger.head(lane).borrow();
-            if admission::is_backlogged(head, self.progress.of(lane)) {
-                self.refused_by_backlog.increment(1);
-                return Err(Denied::Overloaded);
-            }
-            if key.is_some() {
-                card.seen.insert(&id);
-            }
+        if let Some(denied) = refusal.filter(|_| !may_be_retry) {
+            return Err(denied);
+        }
+        if key.is_some() && !may_be_retry {
+            card.seen.insert(&id);
         }
         self.passed.increment(1);
         let reserve = Reserve { id, sale: sale.clone(), user, lines };
-        let answer = self.ask(lane, Command::Reserve(reserve)).await?;
+        let answer =
+            self.ask(lane, Command::Reserve(reserve)).await.map_err(|denied| match denied {
+                // Nothing was done now, but perhaps by the first try: this is no definite no.
+                Denied::Overloaded | Denied::LedgerUnavailable if may_be_retry => {
+                    Denied::OutcomeUnknown
+                }
+                denied => denied,
+            })?;
         match answer.outcome {
             Outcome::Reserved { reservation, replayed } => {
                 self.barrier(lane, answer.position).await?;
@@ -205,6 +211,25 @@ impl Gate {
             }
             outcome => Err(unexpected(outcome)),
         }
+    }
+
+    /// What can be refused without asking the ledger, if this is no retry.
+    fn refuse_cheaply(
+        &self,
+        card: &SaleCard,
+        lane: LaneId,
+        lines: &[OrderedLine],
+    ) -> Option<Denied> {
+        if let Some(refusal) = admission::check_sale(card, self.now(), lines) {
+            self.refused_by_sale.increment(1);
+            return Some(refusal.into());
+        }
+        let head = *self.ledger.head(lane).borrow();
+        if admission::is_backlogged(head, self.progress.of(lane)) {
+            self.refused_by_backlog.increment(1);
+            return Some(Denied::Overloaded);
+        }
+        None
     }
 
     /// A buyer's own reservation.
@@ -256,7 +281,12 @@ impl Gate {
     async fn stored(&self, lane: LaneId, position: Position) -> Result<(), Denied> {
         let reached = self.progress.reached(lane, position);
         let limit = Duration::from_millis(limits::STORE_REPLY_MS);
-        timeout(limit, reached).await.map_err(|_| Denied::OutcomeUnknown)
+        timeout(limit, reached).await.map_err(|_| Denied::OutcomeUnknown)?;
+        // The cursor passes what the books could not digest: that is not stored.
+        if self.progress.may_be_dead(lane, position) {
+            return Err(Denied::OutcomeUnknown);
+        }
+        Ok(())
     }
 }
 

@@ -29,5 +29,6 @@ pub mod metrics;
 pub mod orders;
 pub mod outbox;
 pub mod sale;
+pub mod sqlite;
 pub mod store;
 pub mod writer;

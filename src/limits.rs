@@ -52,7 +52,7 @@ pub const OPS_CONNECTIONS_MAX: usize = 256;
 /// Kernel backlog of a listener.
 pub const LISTEN_BACKLOG: i32 = 4_096;
 /// A connection that has not sent a whole request head in this time is closed; idle ones too.
-pub const HEAD_READ_MS: u64 = 15_000;
+pub const HEAD_READ_MS: u64 = 9_000;
 /// A body that has not arrived whole in this time gets 408.
 pub const BODY_READ_MS: u64 = 3_000;
 /// A request that the ledger has not answered in this time gets `outcome-unknown`.
@@ -90,7 +90,8 @@ pub const WRITER_BACKOFF_MS: (u64, u64) = (50, 5_000);
 /// Events between the ledger and the store. Above it new reservations are refused as `overloaded`.
 pub const BACKLOG_EVENTS_MAX: u64 = 2_000_000;
 
-/// Lines a cart can have, and units one of the user's own lines can have. More is refused.
+/// Lines of their own that users can have in a cart, and units that one of them can have. More is
+/// refused. Lines of reservations come on top, bounded by the limits of their sales.
 pub const CART_LINES_MAX: usize = 100;
 /// See [`CART_LINES_MAX`].
 pub const CART_QUANTITY_MAX: u32 = 999;
@@ -115,4 +116,8 @@ const _: () =
 const _: () = assert!(
     LEDGER_REPLY_MS < DRAIN_MS,
     "a request that was read before the drain began is answered before its connection is cut"
+);
+const _: () = assert!(
+    HEAD_READ_MS < DRAIN_MS,
+    "a head that never ends does not hold up the drain to its limit"
 );

@@ -11,7 +11,6 @@ mod progress;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::Gauge;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -59,10 +58,7 @@ impl Writer {
     pub fn spawn(self, stop: &watch::Receiver<bool>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         for lane in (0..self.outbox.lanes()).map(LaneId) {
-            let labels = [("lane", lane.to_string())];
-            let lag_seconds = self.metrics.gauge("floodgate_writer_lag_seconds", &labels);
-            let up = self.metrics.gauge("floodgate_backend_up", &[("backend", "store".to_owned())]);
-            let writer = LaneWriter { shared: self.clone(), lane, lag_seconds, up };
+            let writer = LaneWriter { shared: self.clone(), lane };
             tasks.spawn(writer.run(stop.clone()));
         }
         tasks
@@ -73,8 +69,6 @@ impl Writer {
 struct LaneWriter {
     shared: Writer,
     lane: LaneId,
-    lag_seconds: Gauge,
-    up: Gauge,
 }
 
 impl LaneWriter {
@@ -91,7 +85,7 @@ impl LaneWriter {
                     let idle = Duration::from_millis(limits::WRITER_IDLE_MS);
                     tokio::select! {
                         // Cancel-safe both: a change that is missed here is seen by the next look.
-                        _ = timeout(idle, head.changed()) => {}
+                        _ = timeout(idle, rings(&mut head)) => {}
                         _ = stop.changed() => {}
                     }
                 }
@@ -133,15 +127,14 @@ impl LaneWriter {
         };
         *cursor = Some(from);
         self.shared.progress.moved(self.lane, from);
-        self.up.set(1.0);
         if head.seq <= from.seq {
-            self.lags(Duration::ZERO);
+            self.shared.progress.waits_since(self.lane, None);
             return Ok(false);
         }
         let (records_max, events_max) = (limits::WRITER_RECORDS_MAX, limits::WRITER_EVENTS_MAX);
         let records = self.shared.outbox.read(self.lane, from.seq, records_max, events_max).await?;
         let Some(oldest) = records.first() else { return Ok(false) };
-        self.lags(self.shared.clock.now().since(oldest.at));
+        self.shared.progress.waits_since(self.lane, Some(oldest.at));
         check_numbering(from, &records)?;
         let events: u64 = records.iter().map(|record| u64::from(record.events)).sum();
         let batch = records.into_iter().map(Digestible::from).collect();
@@ -151,15 +144,11 @@ impl LaneWriter {
         self.shared.metrics.orders_persisted.increment(digested.orders);
         if digested.dead_letters > 0 {
             self.shared.metrics.dead_letters.increment(digested.dead_letters);
+            self.shared.progress.put_aside(self.lane, digested.cursor.seq);
             error!(lane = %self.lane, count = digested.dead_letters, "put into the dead letters");
         }
         self.shared.progress.moved(self.lane, digested.cursor);
         Ok(true)
-    }
-
-    fn lags(&self, lag: Duration) {
-        self.lag_seconds.set(lag.as_secs_f64());
-        self.shared.progress.lags(self.lane, lag);
     }
 
     async fn failed(
@@ -170,7 +159,7 @@ impl LaneWriter {
     ) {
         let pause = pause(*failures);
         *failures = failures.saturating_add(1);
-        self.up.set(0.0);
+        self.shared.progress.fails(self.lane, self.shared.clock.now());
         // Every power of two: a store that is down for an hour fills no disk with its log.
         if failures.is_power_of_two() {
             warn!(lane = %self.lane, %error, failures, "the writer tries again");
@@ -179,6 +168,13 @@ impl LaneWriter {
             () = tokio::time::sleep(pause) => {}
             _ = stop.changed() => {}
         }
+    }
+}
+
+/// Waits until the outbox rings. An outbox that is gone never does.
+async fn rings(head: &mut watch::Receiver<Position>) {
+    if head.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -37,13 +37,23 @@ pub(super) fn load(settings: &Settings) -> Result<(String, Option<String>), Toke
         return Ok((token.clone(), None));
     }
     match read(&settings.data_dir) {
-        Ok(token) if !token.is_empty() => Ok((token, None)),
+        Ok(token) if token.len() >= Settings::SECRET_BYTES_MIN => Ok((token, None)),
+        Ok(_) => Err(too_short(&settings.data_dir)),
         Err(error) if error.cause.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(_) | Err(_) => {
+        Err(_) => {
             let token = make(&path(&settings.data_dir))?;
             Ok((token.clone(), Some(token)))
         }
     }
+}
+
+fn too_short(dir: &Path) -> TokenError {
+    let path = path(dir);
+    let sentence = format!(
+        "must hold at least {} bytes; remove it to have one made",
+        Settings::SECRET_BYTES_MIN
+    );
+    TokenError { path, cause: io::Error::new(io::ErrorKind::InvalidData, sentence) }
 }
 
 /// Two random UUIDs: 244 random bits.
@@ -52,8 +62,7 @@ fn make(path: &Path) -> Result<String, TokenError> {
     let token = random() + &random();
     let error = |cause| TokenError { path: path.to_owned(), cause };
     let mut options = OpenOptions::new();
-    let mut file =
-        options.create(true).truncate(true).write(true).mode(0o600).open(path).map_err(error)?;
+    let mut file = options.create_new(true).write(true).mode(0o600).open(path).map_err(error)?;
     file.write_all(token.as_bytes()).and_then(|()| file.sync_all()).map_err(error)?;
     Ok(token)
 }

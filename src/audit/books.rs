@@ -31,26 +31,36 @@ struct OrderRow {
     payment: Option<String>,
 }
 
-/// Compares everything that the books hold; says how many orders each sale has.
+/// What the books hold of a sale.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) orders: u64,
+    pub(super) standing: u64,
+    pub(super) carts: u64,
+}
+
+/// Compares everything that the books hold; says how much of it each sale has.
 pub(super) fn compare(
     books: &Connection,
     folds: &[Fold],
     findings: &mut Findings,
-) -> rusqlite::Result<BTreeMap<String, u64>> {
-    let orders = compare_orders(books, folds, findings)?;
+) -> rusqlite::Result<BTreeMap<String, Counts>> {
+    let mut counts = compare_orders(books, folds, findings)?;
     compare_items(books, folds, findings)?;
-    compare_carts(books, folds, findings)?;
+    for (sale, carts) in compare_carts(books, folds, findings)? {
+        counts.entry(sale).or_default().carts = carts;
+    }
     let dead: i64 = books.query_row("SELECT count(*) FROM dead_letters", [], |row| row.get(0))?;
     findings.look_at_all(Promise::DeadLetters, rule(dead == 0, || format!("{dead} dead letters")));
-    Ok(orders)
+    Ok(counts)
 }
 
 fn compare_orders(
     books: &Connection,
     folds: &[Fold],
     findings: &mut Findings,
-) -> rusqlite::Result<BTreeMap<String, u64>> {
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+) -> rusqlite::Result<BTreeMap<String, Counts>> {
+    let mut counts: BTreeMap<String, Counts> = BTreeMap::new();
     let mut seen: HashSet<ReservationId> = HashSet::new();
     let mut query = books.prepare(
         "SELECT user_id, order_id, sale_id, status, version, lines, total, created_at, expires_at,
@@ -75,7 +85,9 @@ fn compare_orders(
         if !findings.concerns(&row.sale) {
             continue;
         }
-        *counts.entry(row.sale.clone()).or_default() += 1;
+        let count = counts.entry(row.sale.clone()).or_default();
+        count.orders += 1;
+        count.standing += u64::from(matches!(row.status.as_str(), "pending_payment" | "paid"));
         let id = ReservationId::parse(&row.id);
         let known = id.and_then(|id| folds.iter().find_map(|fold| fold.reservations.get(&id)));
         let case = match (id, known) {
@@ -146,7 +158,7 @@ fn compare_carts(
     books: &Connection,
     folds: &[Fold],
     findings: &mut Findings,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<BTreeMap<String, u64>> {
     let mut query = books.prepare(
         "SELECT user_id, item_id, reservation_id, quantity FROM cart_lines
          WHERE reservation_id <> ''",
@@ -158,11 +170,15 @@ fn compare_carts(
         let (key, value) = row?;
         there.insert(key, value);
     }
+    let mut owners: BTreeMap<String, HashSet<String>> = BTreeMap::new();
     for known in folds.iter().flat_map(|fold| fold.reservations.values()) {
         let sale: &SaleId = &known.held.sale;
         for line in &known.held.lines {
             let key = (known.held.id.to_string(), line.item.to_string());
             let found = there.remove(&key);
+            if let Some((owner, _)) = &found {
+                owners.entry(sale.to_string()).or_default().insert(owner.clone());
+            }
             let expected =
                 known.stands().then(|| (known.held.user.to_string(), i64::from(line.quantity)));
             let right = rule(found == expected, || {
@@ -175,5 +191,5 @@ fn compare_carts(
         let nobody = format!("cart of {user}: line {item} of {id}, which is no reservation");
         findings.look_at_all(Promise::Carts, Err(nobody));
     }
-    Ok(())
+    Ok(owners.into_iter().map(|(sale, owners)| (sale, owners.len() as u64)).collect())
 }

@@ -15,6 +15,7 @@ use crate::ledger::journal;
 use crate::sale::{
     LaneId, Line, PaymentRef, Reservation, ReservationId, SaleDefinition, SaleId, UserId, Window,
 };
+use crate::sqlite;
 
 /// Records read at once.
 const PAGE: usize = 1_024;
@@ -67,7 +68,7 @@ impl Fold {
     pub(super) fn new(lane: LaneId, path: &Path) -> rusqlite::Result<Self> {
         Ok(Self {
             lane,
-            connection: journal::open_reader(path)?,
+            connection: sqlite::open_reader(path)?,
             seq: 0,
             last_at: Millis(0),
             sales: BTreeMap::new(),
@@ -400,6 +401,8 @@ impl Fold {
             sale: id.to_string(),
             reservations: counts.get(id).copied().unwrap_or(0),
             orders: 0,
+            standing: 0,
+            carts: 0,
             items: sale
                 .items
                 .iter()

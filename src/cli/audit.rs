@@ -1,7 +1,7 @@
 //! `floodgate audit`.
 
 use super::arguments::ConfigArguments;
-use super::{Exit, Failure, config, table};
+use super::{Exit, Failure, config, say, table};
 use crate::audit::{self, AuditError, Report};
 use crate::sale::SaleId;
 
@@ -29,7 +29,7 @@ pub(super) fn run(
     }
     if as_json {
         let text = serde_json::to_string(&report).unwrap_or_default();
-        println!("{text}");
+        say!("{text}");
     } else {
         show(&report);
     }
@@ -57,20 +57,20 @@ pub(super) fn show(report: &Report) {
     let headings =
         ["SALE", "ITEM", "STOCK", "AVAILABLE", "HELD", "CONFIRMED", "RESERVATIONS", "ORDERS"];
     table::print(&headings, &[2, 3, 4, 5, 6, 7], rows);
-    println!();
+    say!();
     for check in &report.checks {
         let mark = if check.ok { "ok  " } else { "FAIL" };
-        println!("{mark}  {} ({} looked at)", check.name, check.looked_at);
+        say!("{mark}  {} ({} looked at)", check.name, check.looked_at);
         for offender in &check.offenders {
-            println!("        {offender}");
+            say!("        {offender}");
         }
         if check.broken > check.offenders.len() as u64 {
-            println!("        … {} in all", check.broken);
+            say!("        … {} in all", check.broken);
         }
     }
-    println!();
+    say!();
     if report.undigested > 0 {
-        println!("{} events are on their way into the books", report.undigested);
+        say!("{} events are on their way into the books", report.undigested);
     }
-    println!("{}", if report.ok { "audit: clean" } else { "audit: A PROMISE IS BROKEN" });
+    say!("{}", if report.ok { "audit: clean" } else { "audit: A PROMISE IS BROKEN" });
 }

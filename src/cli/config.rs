@@ -1,14 +1,20 @@
 //! `floodgate config check|print`.
 
+use std::ffi::OsString;
+
 use serde_json::{Map, Value, json};
 
 use super::arguments::{ConfigArguments, ConfigCommand};
-use super::{Exit, Failure, table};
+use super::{Exit, Failure, say, table};
 use crate::config::{self, Loaded};
 
 /// The configuration that a command runs with.
 pub(super) fn load(arguments: &ConfigArguments) -> Result<Loaded, Failure> {
-    Ok(config::load(&arguments.flags(), std::env::vars())?)
+    // A variable that is not UTF-8 is none of ours.
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    Ok(config::load(&arguments.flags(), std::env::vars_os().filter_map(text))?)
 }
 
 pub(super) fn run(command: &ConfigCommand, as_json: bool) -> Result<Exit, Failure> {
@@ -16,15 +22,15 @@ pub(super) fn run(command: &ConfigCommand, as_json: bool) -> Result<Exit, Failur
         ConfigCommand::Check { config } => {
             load(config)?;
             if as_json {
-                println!("{}", json!({ "ok": true }));
+                say!("{}", json!({ "ok": true }));
             } else {
-                println!("the configuration is fine");
+                say!("the configuration is fine");
             }
         }
         ConfigCommand::Print { config, show_origin } => {
             let loaded = load(config)?;
             if as_json {
-                println!("{}", as_object(&loaded, *show_origin));
+                say!("{}", as_object(&loaded, *show_origin));
             } else {
                 print(&loaded, *show_origin);
             }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::arguments::DemoArguments;
 use super::client::Ops;
 use super::serve::{Signals, runtime, start};
-use super::{Exit, Failure, audit as audit_command, table};
+use super::{Exit, Failure, audit as audit_command, say, table};
 use crate::app::{self, Gateway};
 use crate::audit;
 use crate::config::Settings;
@@ -86,10 +86,10 @@ async fn show(
     let ops = Ops::at(&ops_url, Some(token.clone()))?;
     open_sale(&ops, arguments.stock).await?;
     if !as_json {
-        println!("gateway  http://{public}/v1/sales/{SALE}");
-        println!("ops      {ops_url}  (token in {})\n", dir.join("admin.token").display());
+        say!("gateway  http://{public}/v1/sales/{SALE}");
+        say!("ops      {ops_url}  (token in {})\n", dir.join("admin.token").display());
         let (users, stock) = (arguments.users, arguments.stock);
-        println!("{users} buyers come for {stock} units");
+        say!("{users} buyers come for {stock} units");
     }
     let access = OpsAccess { addr: gateway.ops_address, token };
     let mut plan = CrowdPlan::new(public, SALE, &[ITEM], arguments.users);
@@ -113,14 +113,14 @@ async fn show(
     let report = Report { crowd: &crowd, verdict: &verdict, sale: &sale, audit: &audited };
     let ok = verdict.ok && audited.ok && crowd.anomalies_total == 0;
     if as_json {
-        println!("{}", report.to_json(ok, dir));
+        say!("{}", report.to_json(ok, dir));
     } else {
         report.print();
         if !arguments.exit {
-            println!("\nStill serving; end with Ctrl-C. Look around with:");
-            println!("  curl http://{public}/v1/sales/{SALE}");
-            println!("  curl {ops_url}/metrics");
-            println!("  floodgate audit --data-dir {}", dir.display());
+            say!("\nStill serving; end with Ctrl-C. Look around with:");
+            say!("  curl http://{public}/v1/sales/{SALE}");
+            say!("  curl {ops_url}/metrics");
+            say!("  floodgate audit --data-dir {}", dir.display());
         }
     }
     Ok(if ok { Exit::Ok } else { Exit::Broken })
@@ -154,22 +154,26 @@ struct Totals {
     /// Orders that stand, and those that were cancelled or expired.
     orders: u64,
     orders_ended: u64,
+    /// Carts that a reservation's line is in.
+    carts: u64,
 }
 
 impl Report<'_> {
     fn totals(&self) -> Totals {
         let item = &self.sale["items"][0];
         let count = |name: &str| item[name].as_u64().unwrap_or(0);
-        let orders: u64 = self.audit.sales.iter().map(|sale| sale.orders).sum();
-        let ended = count("cancelled_total") + count("expired_total");
+        let books = |count: fn(&audit::SaleTotals) -> u64| -> u64 {
+            self.audit.sales.iter().map(count).sum()
+        };
+        let orders = books(|sale| sale.standing);
         Totals {
             stock: count("stock"),
             sold: count("held") + count("confirmed"),
             confirmed: count("confirmed"),
             held: count("held"),
-            // Everybody reserves one unit, so units that came back are orders that ended.
-            orders: orders.saturating_sub(ended),
-            orders_ended: ended,
+            orders,
+            orders_ended: books(|sale| sale.orders).saturating_sub(orders),
+            carts: books(|sale| sale.carts),
         }
     }
 
@@ -188,7 +192,7 @@ impl Report<'_> {
             "held": totals.held,
             "orders": totals.orders,
             "orders_cancelled": totals.orders_ended,
-            "carts": totals.orders,
+            "carts": totals.carts,
             "oracle": self.verdict,
             "audit": self.audit,
             "data_dir": dir,
@@ -219,27 +223,27 @@ impl Report<'_> {
             String::new(),
             String::new(),
         ]);
-        println!();
+        say!();
         let headings = ["OUTCOME", "COUNT", "P50 ms", "P99 ms", "P99.9 ms", "MAX ms"];
         table::print(&headings, &[1, 2, 3, 4, 5], rows);
         let rate = crowd.attempts as f64 / crowd.elapsed_seconds.max(f64::EPSILON);
-        println!("\n{:.1} s, {rate:.0} requests/s, {} waves", crowd.elapsed_seconds, crowd.waves);
+        say!("\n{:.1} s, {rate:.0} requests/s, {} waves", crowd.elapsed_seconds, crowd.waves);
         let totals = self.totals();
-        println!(
+        say!(
             "sold {} of {} units ({} confirmed, {} held), {} orders, {} carts; {} orders cancelled",
             totals.sold,
             totals.stock,
             totals.confirmed,
             totals.held,
             totals.orders,
-            totals.orders,
+            totals.carts,
             totals.orders_ended
         );
         for anomaly in &crowd.anomalies {
-            println!("anomaly: {anomaly}");
+            say!("anomaly: {anomaly}");
         }
-        println!("\nThe crowd's oracle\n{}\n", self.verdict);
-        println!("The audit");
+        say!("\nThe crowd's oracle\n{}\n", self.verdict);
+        say!("The audit");
         audit_command::show(self.audit);
     }
 }

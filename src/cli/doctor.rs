@@ -6,7 +6,7 @@ use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use super::arguments::ConfigArguments;
-use super::{Exit, Failure, config, table};
+use super::{Exit, Failure, config, say, table};
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::config::Settings;
 use crate::ledger::embedded::{self, OpenError};
@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &ConfigArguments, as_json: bool) -> Result<Exit, Fa
     let failing = checks.iter().any(|check| check.state == State::Failing);
     if as_json {
         let report = serde_json::json!({ "ok": !failing, "checks": checks });
-        println!("{report}");
+        say!("{report}");
     } else {
         let word = |state| match state {
             State::Ok => "ok",
@@ -92,6 +92,9 @@ fn data_dir(settings: &Settings) -> Check {
         let found = format!("{} will be made", dir.display());
         let state = if parent.is_some() { State::Ok } else { State::Failing };
         return check(name, state, found, "name a dir that can be made");
+    }
+    if !dir.join("lock").exists() {
+        return check(name, State::Ok, format!("{} (never used)", dir.display()), "");
     }
     match embedded::lock_data_dir(dir) {
         Ok(_) => check(name, State::Ok, dir.display().to_string(), ""),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::arguments::OpsArguments;
 use super::client::Ops;
-use super::{Exit, Failure, small_runtime};
+use super::{Exit, Failure, say, small_runtime};
 
 pub(super) fn run(arguments: &OpsArguments, as_json: bool) -> Result<Exit, Failure> {
     // Liveness needs no token.
@@ -13,9 +13,9 @@ pub(super) fn run(arguments: &OpsArguments, as_json: bool) -> Result<Exit, Failu
     let (status, _) = small_runtime()?.block_on(ops.send(Method::GET, "/livez", None))?;
     let alive = status == 200;
     if as_json {
-        println!("{}", json!({ "alive": alive, "status": status }));
+        say!("{}", json!({ "alive": alive, "status": status }));
     } else {
-        println!("{}", if alive { "alive" } else { "not alive" });
+        say!("{}", if alive { "alive" } else { "not alive" });
     }
     Ok(if alive { Exit::Ok } else { Exit::Failure })
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::arguments::{OpsArguments, SaleCommand};
 use super::client::Ops;
-use super::{Exit, Failure, small_runtime, table};
+use super::{Exit, Failure, say, small_runtime, table};
 use crate::sale::{ItemId, SaleDefinition, SaleId};
 
 const SALES: &str = "/admin/v1/sales";
@@ -22,7 +22,7 @@ pub(super) fn run(
     let ops = Ops::of(arguments)?;
     let answer = small_runtime()?.block_on(ops.ask(method, &path, body.as_ref()))?;
     if as_json {
-        println!("{answer}");
+        say!("{answer}");
         return Ok(Exit::Ok);
     }
     match answer["sales"].as_array() {
@@ -96,8 +96,8 @@ fn show_list(sales: &[Value]) {
 }
 
 fn show_sale(sale: &Value) {
-    println!("{} — {} ({})", word(&sale["id"]), word(&sale["title"]), word(&sale["state"]));
-    println!(
+    say!("{} — {} ({})", word(&sale["id"]), word(&sale["title"]), word(&sale["state"]));
+    say!(
         "opens {}, closes {}, hold {} s, outbox {}\n",
         word(&sale["opens_at"]),
         word(&sale["closes_at"]),

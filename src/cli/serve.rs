@@ -11,6 +11,7 @@ use super::{Exit, Failure, config};
 use crate::app::{Gateway, StartError};
 use crate::config::{Loaded, Settings};
 use crate::http::Auth;
+use crate::ledger::embedded::OpenError;
 use crate::logs::{self, LogFilter};
 
 /// How often the configuration file is looked at for changes.
@@ -83,7 +84,7 @@ async fn serve(
 pub(super) async fn start(settings: &Settings) -> Result<Gateway, Failure> {
     Gateway::start(settings).await.map_err(|error| {
         let exit = match &error {
-            StartError::Amnesia { .. } => Exit::Broken,
+            StartError::Ledger(OpenError::Amnesia { .. }) => Exit::Broken,
             StartError::Ledger(_)
             | StartError::Store(_)
             | StartError::Outbox(_)

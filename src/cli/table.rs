@@ -1,5 +1,6 @@
 //! Tables for people.
 
+use super::say;
 use comfy_table::{CellAlignment, Table, presets};
 
 /// Prints rows under headings. Columns named in `right` are set to the right.
@@ -12,5 +13,5 @@ pub(super) fn print(headings: &[&str], right: &[usize], rows: Vec<Vec<String>>) 
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    println!("{}", table.trim_fmt());
+    say!("{}", table.trim_fmt());
 }

@@ -57,14 +57,39 @@ pub fn load(
     let figment = figment
         .merge(Layer::new("environment", &variables))
         .merge(Layer::new("command line", &flags.values));
-    let settings: Settings = figment
-        .extract()
-        .map_err(|errors| ConfigError(errors.into_iter().map(|error| said(&error)).collect()))?;
+    let settings = extract(&figment)?;
     let faults = settings.faults();
     if !faults.is_empty() {
         return Err(ConfigError(faults));
     }
     Ok(Loaded { origins: origins(&figment), settings })
+}
+
+/// Reads the settings; figment stops at the first fault, so a value that is wrong is put aside in favour
+/// of its default and the others are read on.
+fn extract(figment: &Figment) -> Result<Settings, ConfigError> {
+    /// More than there are keys.
+    const TRIES: usize = 64;
+    let defaults = Figment::from(Serialized::defaults(Settings::default()));
+    let mut figment = figment.clone();
+    let mut faults = Vec::new();
+    for _ in 0..TRIES {
+        let error = match figment.extract::<Settings>() {
+            Ok(settings) if faults.is_empty() => return Ok(settings),
+            Ok(_) => break,
+            Err(error) => error,
+        };
+        let path = error.path.join(".");
+        faults.extend(error.into_iter().map(|error| said(&error)));
+        match defaults.find_value(&path) {
+            Ok(default) if !path.is_empty() && default.as_dict().is_none() => {
+                figment = figment.merge((path, default));
+            }
+            // A key that is not known cannot be put aside; what is behind it comes with the next try.
+            Ok(_) | Err(_) => break,
+        }
+    }
+    Err(ConfigError(faults))
 }
 
 fn read(file: &Path) -> Result<String, ConfigError> {
@@ -140,6 +165,9 @@ impl Layer {
         for (key, text) in values {
             let value = if Settings::TEXTS.contains(&key.as_str()) {
                 Value::from(text.clone())
+            } else if key == "trusted_proxies" && !text.trim_start().starts_with('[') {
+                let networks = text.split(',').map(str::trim).filter(|network| !network.is_empty());
+                Value::from(networks.map(str::to_owned).collect::<Vec<String>>())
             } else {
                 // Numbers, booleans and lists as figment reads them; never fails.
                 text.parse().unwrap_or_else(|_| Value::from(text.clone()))
@@ -297,6 +325,20 @@ mod tests {
         assert_eq!(loaded.settings.admin_token.as_deref(), Some("1234567890123456"));
         assert_eq!(loaded.settings.trusted_proxies, ["10.0.0.0/8".parse().unwrap()]);
         assert!(load(&flags(&[("ledger.lanes", "many")]), []).is_err());
+    }
+
+    /// Every value that is wrong is told, not just the first; and lists may be written as people do.
+    #[test]
+    fn all_faults_at_once() {
+        let given = environment(&[
+            ("FLOODGATE_LISTEN", "here"),
+            ("FLOODGATE_OPS_LISTEN", "there"),
+            ("FLOODGATE_LEDGER__LANES", "many"),
+        ]);
+        let error = load(&flags(&[]), given).unwrap_err();
+        assert_eq!(error.0.len(), 3, "{error}");
+        let given = environment(&[("FLOODGATE_TRUSTED_PROXIES", "10.0.0.0/8, ::1/128")]);
+        assert_eq!(load(&flags(&[]), given).unwrap().settings.trusted_proxies.len(), 2);
     }
 
     /// A secret can stand in a file, and a file that is not there is a fault that names it.

@@ -94,6 +94,8 @@ fn loopback() -> Vec<IpNet> {
 }
 
 impl Settings {
+    /// A shorter secret can be guessed.
+    pub const SECRET_BYTES_MIN: usize = 16;
     /// Keys whose values are never shown.
     pub const SECRETS: [&str; 4] = ["admin_token", "secret", "redis_url", "database_url"];
     /// Keys whose values are text, whatever they look like.
@@ -131,11 +133,14 @@ impl Settings {
                     .to_owned(),
             );
         }
-        if self.admin_token.as_ref().is_some_and(|token| token.len() < SECRET_BYTES_MIN) {
-            faults.push(format!("admin_token must be at least {SECRET_BYTES_MIN} bytes long"));
+        if self.admin_token.as_ref().is_some_and(|token| token.len() < Self::SECRET_BYTES_MIN) {
+            faults.push(format!(
+                "admin_token must be at least {} bytes long",
+                Self::SECRET_BYTES_MIN
+            ));
         }
-        if self.secret.as_ref().is_some_and(|secret| secret.len() < SECRET_BYTES_MIN) {
-            faults.push(format!("secret must be at least {SECRET_BYTES_MIN} bytes long"));
+        if self.secret.as_ref().is_some_and(|secret| secret.len() < Self::SECRET_BYTES_MIN) {
+            faults.push(format!("secret must be at least {} bytes long", Self::SECRET_BYTES_MIN));
         }
         if self.auth == Auth::Insecure
             && !self.listen.ip().is_loopback()
@@ -158,9 +163,6 @@ impl Settings {
         self.durability.max(Durability::Fsync)
     }
 }
-
-/// A shorter secret can be guessed.
-const SECRET_BYTES_MIN: usize = 16;
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

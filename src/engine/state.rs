@@ -286,11 +286,6 @@ impl State {
         Ok(())
     }
 
-    /// Begins the lane's next life; numbering goes on.
-    pub fn raise_epoch(&mut self, epoch: u64) {
-        self.position.epoch = self.position.epoch.max(epoch);
-    }
-
     fn change(&mut self, event: &Event) -> Result<(), &'static str> {
         match event {
             Event::SaleCreated { definition, .. } => self.create(definition),

@@ -18,7 +18,7 @@ pub struct LaneStatus {
     pub waiting: usize,
     /// Events that the store has not digested yet.
     pub undigested: u64,
-    /// Age of the oldest of them, as the writer last saw it.
+    /// Age of the oldest of them that is known.
     pub lag: std::time::Duration,
 }
 
@@ -139,7 +139,7 @@ impl Gate {
             lane,
             waiting: self.ledger.gauge(lane).waiting,
             undigested: head.seq.saturating_sub(self.progress.of(lane).seq),
-            lag: self.progress.lag(lane),
+            lag: self.progress.lag(lane, self.clock.now()),
         }
     }
 

@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::writer::Progress;
 
 /// What the ops listener serves from.
 pub struct Ops {
@@ -35,6 +36,7 @@ pub struct Ops {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    progress: Progress,
     token: Secret,
     router: Router,
     state: watch::Receiver<State>,
@@ -81,6 +83,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How far the books are.
+    pub progress: Progress,
     /// Who may operate.
     pub token: Secret,
     /// Where the gateway is in its life.
@@ -92,8 +96,9 @@ pub struct Parts {
 impl Ops {
     /// The ops API over these.
     pub fn new(parts: Parts) -> Self {
-        let Parts { gate, store, clock, metrics, token, state, failed } = parts;
-        Self { gate, store, clock, metrics, token, router: Router::new(), state, failed }
+        let Parts { gate, store, clock, metrics, progress, token, state, failed } = parts;
+        let router = Router::new();
+        Self { gate, store, clock, metrics, progress, token, router, state, failed }
     }
 
     async fn dispatch(&self, head: Head, body: Incoming) -> Result<Answer, Problem> {
@@ -163,14 +168,15 @@ impl Service for Ops {
             Ok(answer) => answer,
             Err(problem) => problem.into_answer(self.clock.now()),
         };
-        if line.1.starts_with("/admin") && line.0 != Method::GET {
+        let known = answer.status() != StatusCode::UNAUTHORIZED;
+        if known && line.1.starts_with("/admin") && line.0 != Method::GET {
             let (method, path) = line;
             let status = answer.status().as_u16();
             let request_id = request_id.to_str().unwrap_or_default();
             tracing::info!(%method, path, status, request_id, "operated");
         }
-        let media = HeaderValue::from_static("default-src 'none'");
-        answer.headers_mut().insert(hyper::header::CONTENT_SECURITY_POLICY, media);
+        let policy = HeaderValue::from_static("default-src 'none'");
+        answer.headers_mut().insert(hyper::header::CONTENT_SECURITY_POLICY, policy);
         answer.headers_mut().insert(REQUEST_ID, request_id);
         answer
     }

@@ -135,7 +135,7 @@ impl Problem {
     /// The answer. `now` is for saying how long until a sale opens.
     pub(super) fn into_answer(self, now: Millis) -> Answer {
         let allow = if let Problem::MethodNotAllowed { allow } = self { Some(allow) } else { None };
-        // What is left of a body that was not read would be taken for the next request.
+        // What is left of a body that was not read is not worth reading.
         let closes = matches!(
             self,
             Problem::BodyTooLarge { .. } | Problem::RequestTimeout | Problem::Draining

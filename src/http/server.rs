@@ -19,6 +19,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::limits;
@@ -66,6 +67,7 @@ pub async fn serve<S: Service>(
 ) {
     let permits = Arc::new(Semaphore::new(tuning.connections_max));
     let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits::HEAD_READ_MS))
@@ -87,7 +89,9 @@ pub async fn serve<S: Service>(
             async move { Ok::<_, std::convert::Infallible>(service.answer(peer, request).await) }
         });
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), answer));
-        tokio::spawn(async move {
+        // Those that have ended make room in the set for those that come.
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
             if let Err(error) = connection.await {
                 debug!(%peer, %error, "connection ended");
             }
@@ -96,8 +100,9 @@ pub async fn serve<S: Service>(
     }
     drop(listener);
     if tokio::time::timeout(tuning.drain, graceful.shutdown()).await.is_err() {
-        warn!("connections were cut: they took longer than the drain limit");
+        warn!("connections are cut: they take longer than the drain limit");
     }
+    connections.shutdown().await;
 }
 
 type Permit = tokio::sync::OwnedSemaphorePermit;

@@ -10,6 +10,7 @@ mod postman;
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,6 +59,21 @@ pub enum OpenError {
     /// A journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The ledger has forgotten what the books know: selling on would oversell.
+    #[error(
+        "lane {lane} has forgotten: the books in {dir} have digested event {digested}, the ledger \
+         ends at {head}; restore the ledger files that belong to these books", dir = dir.display()
+    )]
+    Amnesia {
+        /// Which lane.
+        lane: LaneId,
+        /// Which data dir.
+        dir: PathBuf,
+        /// How far the books are.
+        digested: u64,
+        /// How far the ledger is.
+        head: u64,
+    },
 }
 
 /// The lanes of one data dir.
@@ -77,8 +93,7 @@ struct Lane {
 pub struct Owners {
     threads: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
-    /// Held for as long as anything of this process may write to the data dir.
-    _lock: DataDirLock,
+    lock: DataDirLock,
 }
 
 /// The right to write to a data dir. Given up when dropped, or by the system when the process dies.
@@ -91,7 +106,8 @@ pub struct DataDirLock(#[expect(dead_code, reason = "held, not read")] File);
 /// [`OpenError::InUse`] where another process has it.
 pub fn lock_data_dir(dir: &Path) -> Result<DataDirLock, OpenError> {
     let error = |cause| OpenError::DataDir { path: dir.to_owned(), cause };
-    std::fs::create_dir_all(dir).map_err(error)?;
+    // Who bought what is nobody else's business.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(error)?;
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -121,7 +137,8 @@ pub struct Surroundings {
 type Reply = oneshot::Sender<Result<Answer, Fault>>;
 
 /// Rebuilds every lane of `dir` from its journal, publishes its sales and starts its owner. Within a
-/// runtime, on which the lanes' answers are delivered.
+/// runtime, on which the lanes' answers are delivered. `digested` is how far the books have each lane:
+/// a lane that is behind its books is refused before anything can be appended to it.
 ///
 /// # Errors
 /// [`OpenError`]; nothing has been started then.
@@ -129,12 +146,19 @@ pub fn open(
     dir: &Path,
     lock: DataDirLock,
     settings: Settings,
+    digested: &[Position],
     surroundings: &Surroundings,
 ) -> Result<(EmbeddedLedger, Owners), OpenError> {
     let mut ready = Vec::new();
     for lane in (0..settings.lanes).map(LaneId) {
         let journal = Journal::open(dir, lane, settings.lanes)?;
         let state = journal.rebuild()?;
+        let head = state.position().seq;
+        let digested = digested.get(usize::from(lane.0)).map_or(0, |position| position.seq);
+        if digested > head {
+            return Err(OpenError::Amnesia { lane, dir: dir.to_owned(), digested, head });
+        }
+        surroundings.catalog.reached(state.now());
         for (_, sale) in state.sales() {
             surroundings.catalog.publish(sale);
         }
@@ -164,17 +188,19 @@ pub fn open(
         lanes.push(Lane { inbox, head: receiver });
         threads.push(thread);
     }
-    Ok((EmbeddedLedger { lanes }, Owners { threads, stop, _lock: lock }))
+    Ok((EmbeddedLedger { lanes }, Owners { threads, stop, lock }))
 }
 
 impl Owners {
-    /// Lets every lane serve what waits, and waits for it. Whatever is submitted later is refused.
-    pub fn stop(self) {
+    /// Lets every lane serve what waits, and waits for it. Whatever is submitted later is refused. The
+    /// lock is the caller's then: to be held until nothing writes to the data dir any more.
+    pub fn stop(self) -> DataDirLock {
         self.stop.store(true, Ordering::Release);
         for thread in self.threads {
             // A lane that panicked has reported itself as failed.
             let _ = thread.join();
         }
+        self.lock
     }
 }
 
@@ -234,7 +260,7 @@ mod tests {
             };
             let settings = Settings { lanes: 2, disk_reserve_bytes: 0 };
             let lock = lock_data_dir(dir.path()).unwrap();
-            let (ledger, owners) = super::open(dir.path(), lock, settings, &around).unwrap();
+            let (ledger, owners) = super::open(dir.path(), lock, settings, &[], &around).unwrap();
             Self { dir, clock, ledger: Arc::new(ledger), owners }
         }
     }
@@ -251,7 +277,7 @@ mod tests {
         fn reopen(self) -> Self {
             let Self { dir, clock, ledger, owners } = self;
             drop(ledger);
-            owners.stop();
+            drop(owners.stop());
             Self::on(dir, clock)
         }
     }
@@ -271,6 +297,27 @@ mod tests {
         assert!(matches!(lock_data_dir(dir.path()), Err(OpenError::InUse { .. })));
         drop(lock);
         assert!(lock_data_dir(dir.path()).is_ok());
+    }
+
+    /// A lane that is behind its books does not open, and nothing is written to it: it is refused as
+    /// often as it is tried.
+    #[tokio::test]
+    async fn a_lane_that_forgot_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { lanes: 1, disk_reserve_bytes: 0 };
+        for _ in 0..2 {
+            let around = Surroundings {
+                catalog: Arc::default(),
+                clock: Arc::new(HandClock::default()),
+                metrics: Arc::default(),
+                failed: watch::channel(false).0,
+            };
+            let lock = lock_data_dir(dir.path()).unwrap();
+            let books = [Position { epoch: 1, seq: 9 }];
+            let opened = super::open(dir.path(), lock, settings, &books, &around);
+            let refused = matches!(opened, Err(OpenError::Amnesia { digested: 9, head: 0, .. }));
+            assert!(refused);
+        }
     }
 
     /// A data dir that was made for another number of lanes is refused: sales would be looked for in

@@ -4,14 +4,14 @@
 //! The journal is kept whole; the lane is rebuilt by folding it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use rusqlite::{Connection, ErrorCode, params};
 
 use crate::clock::Millis;
 use crate::engine::{Impossible, Position, State};
 use crate::outbox::{Record, Unreadable};
 use crate::sale::LaneId;
+use crate::sqlite::{self, as_sql, from_sql};
 
 /// Raised when the tables change.
 const FORMAT: i64 = 1;
@@ -79,21 +79,6 @@ pub enum AppendError {
 /// The file of a lane in a data dir.
 pub fn path(dir: &Path, lane: LaneId) -> PathBuf {
     dir.join(format!("ledger-{lane}.db"))
-}
-
-/// Opens a journal for reading beside its owner, or without one.
-///
-/// # Errors
-/// In SQLite's words.
-pub fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    // WAL readers share memory with the writer, so even they need to write beside the file.
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.execute_batch("PRAGMA query_only = ON;")?;
-    Ok(connection)
 }
 
 /// The records after `seq`, in order, within both bounds (at least one record, if there is one).
@@ -240,7 +225,7 @@ impl Journal {
 }
 
 fn prepare(connection: &Connection, lane: LaneId, lanes: u16) -> rusqlite::Result<()> {
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(sqlite::BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
@@ -265,14 +250,4 @@ fn prepare(connection: &Connection, lane: LaneId, lanes: u16) -> rusqlite::Resul
         params![FORMAT, lane.0, lanes],
     )?;
     Ok(())
-}
-
-/// SQLite's integers are signed. None of ours comes near the sign.
-fn as_sql(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// See [`as_sql`].
-fn from_sql(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
 }

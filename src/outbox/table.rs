@@ -10,6 +10,7 @@ use super::{Outbox, OutboxError, Reading, Record};
 use crate::engine::Position;
 use crate::ledger::journal;
 use crate::sale::LaneId;
+use crate::sqlite;
 
 /// Readers of the journals of all lanes.
 pub struct OutboxTable {
@@ -29,7 +30,7 @@ impl OutboxTable {
     pub fn open(dir: &Path, heads: Vec<watch::Receiver<Position>>) -> Result<Self, OutboxError> {
         let open = |(lane, head): (usize, watch::Receiver<Position>)| {
             let lane = LaneId(u16::try_from(lane).unwrap_or(u16::MAX));
-            let connection = journal::open_reader(&journal::path(dir, lane))
+            let connection = sqlite::open_reader(&journal::path(dir, lane))
                 .map_err(|cause| OutboxError { lane, cause: cause.to_string() })?;
             Ok(Reader { connection: Arc::new(Mutex::new(connection)), head })
         };

@@ -84,7 +84,8 @@ macro_rules! text_id {
 }
 
 text_id!(
-    /// A sale: 1-64 of `A-Z a-z 0-9 . _ -`, so that it stands in a path and in a key as it is.
+    /// A sale: 1-64 of `A-Z a-z 0-9 . _ -`, so that it stands in a path and in a key as it is. Not `.`
+    /// and `..`, which are no names in a path.
     SaleId, max limits::ID_BYTES_MAX, alphabet "letters, digits, '.', '_' and '-'", is_slug
 );
 text_id!(
@@ -108,7 +109,7 @@ fn check(
     text: &str,
     bytes_max: usize,
     alphabet: &'static str,
-    allowed: fn(u8) -> bool,
+    allowed: fn(&str) -> bool,
 ) -> Result<(), InvalidId> {
     if text.is_empty() {
         return Err(InvalidId::Empty);
@@ -116,18 +117,19 @@ fn check(
     if text.len() > bytes_max {
         return Err(InvalidId::TooLong(bytes_max));
     }
-    if !text.bytes().all(allowed) {
+    if !allowed(text) {
         return Err(InvalidId::Alphabet(alphabet));
     }
     Ok(())
 }
 
-fn is_slug(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+fn is_slug(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !matches!(text, "." | "..") && text.bytes().all(allowed)
 }
 
-fn is_visible(byte: u8) -> bool {
-    byte.is_ascii_graphic()
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// The unit of atomicity, ordering and parallelism: every sale lives in one lane.
@@ -233,6 +235,7 @@ mod tests {
         assert!(SaleId::parse("black-friday_2026.1").is_ok());
         assert_eq!(SaleId::parse(""), Err(InvalidId::Empty));
         assert!(matches!(SaleId::parse("a/b"), Err(InvalidId::Alphabet(_))));
+        assert!(matches!(SaleId::parse(".."), Err(InvalidId::Alphabet(_))));
         assert!(matches!(SaleId::parse("a\u{0}b"), Err(InvalidId::Alphabet(_))));
         assert_eq!(SaleId::parse(&"a".repeat(65)), Err(InvalidId::TooLong(64)));
         assert!(UserId::parse(&"u".repeat(128)).is_ok());

@@ -88,9 +88,4 @@ impl Reservation {
     pub fn total(&self) -> u64 {
         self.lines.iter().map(|line| u64::from(line.quantity).saturating_mul(line.unit_price)).sum()
     }
-
-    /// Units of all lines together.
-    pub fn units(&self) -> u64 {
-        self.lines.iter().map(|line| u64::from(line.quantity)).sum()
-    }
 }

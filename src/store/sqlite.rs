@@ -9,17 +9,17 @@ mod orders;
 mod pool;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use serde_json::Value;
 
-use self::pool::Pool;
+use self::pool::{Pool, Turn};
 use super::{Digested, Digestible, Job, Store, StoreError};
 use crate::carts::{Cart, CartChange, CartRefusal};
 use crate::engine::Position;
 use crate::orders::{Order, OrderMark};
 use crate::sale::{LaneId, ReservationId, UserId};
+use crate::sqlite::{BUSY, open_reader};
 
 /// The tables, as numbered steps that only go forward.
 #[allow(missing_docs, reason = "written by the macro")]
@@ -56,19 +56,6 @@ pub fn path(dir: &Path) -> PathBuf {
     dir.join("store.db")
 }
 
-/// Opens the books for reading only, beside their writer or without one.
-///
-/// # Errors
-/// In SQLite's words.
-pub fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    // WAL readers share memory with the writer, so even they need to write beside the file.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.execute_batch("PRAGMA query_only = ON;")?;
-    Ok(connection)
-}
-
 impl SqliteStore {
     /// Opens the books of a data dir, or makes them, and brings their tables up to date.
     ///
@@ -95,7 +82,7 @@ impl SqliteStore {
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
@@ -109,23 +96,25 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 impl Store for SqliteStore {
     fn cursor(&self, lane: LaneId) -> Job<'_, Position> {
-        self.readers.run(move |connection| Ok(digest::cursor(connection, lane)?))
+        self.readers.run(Turn::First, move |connection| Ok(digest::cursor(connection, lane)?))
     }
 
     fn digest(&self, lane: LaneId, cursor: Position, batch: Vec<Digestible>) -> Job<'_, Digested> {
-        self.writer.run(move |connection| digest::digest(connection, lane, cursor, &batch))
+        self.writer
+            .run(Turn::First, move |connection| digest::digest(connection, lane, cursor, &batch))
     }
 
     fn order(&self, user: UserId, id: ReservationId) -> Job<'_, Option<Order>> {
-        self.readers.run(move |connection| Ok(orders::order(connection, &user, id)?))
+        self.readers.run(Turn::Later, move |connection| Ok(orders::order(connection, &user, id)?))
     }
 
     fn orders(&self, user: UserId, after: Option<OrderMark>, max: usize) -> Job<'_, Vec<Order>> {
-        self.readers.run(move |connection| Ok(orders::page(connection, &user, after, max)?))
+        self.readers
+            .run(Turn::Later, move |connection| Ok(orders::page(connection, &user, after, max)?))
     }
 
     fn cart(&self, user: UserId) -> Job<'_, Cart> {
-        self.readers.run(move |connection| Ok(carts::read(connection, &user)?))
+        self.readers.run(Turn::Later, move |connection| Ok(carts::read(connection, &user)?))
     }
 
     fn change_cart(
@@ -134,15 +123,18 @@ impl Store for SqliteStore {
         expected: Option<u64>,
         change: CartChange,
     ) -> Job<'_, Result<Cart, CartRefusal>> {
-        self.writer.run(move |connection| Ok(carts::change(connection, &user, expected, &change)?))
+        self.writer.run(Turn::Later, move |connection| {
+            Ok(carts::change(connection, &user, expected, &change)?)
+        })
     }
 
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {
-        self.readers.run(move |connection| Ok(orders::audit_log(connection, skip, max)?))
+        self.readers
+            .run(Turn::Later, move |connection| Ok(orders::audit_log(connection, skip, max)?))
     }
 
     fn ping(&self) -> Job<'_, ()> {
-        self.readers.run(|connection| {
+        self.readers.run(Turn::First, |connection| {
             Ok(connection.query_row("SELECT count(*) FROM lanes", [], |_| Ok(()))?)
         })
     }
@@ -152,16 +144,6 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         StoreError::Failed(error.to_string())
     }
-}
-
-/// SQLite's integers are signed. None of ours comes near the sign.
-fn as_sql(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// See [`as_sql`].
-fn from_sql(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
 }
 
 #[cfg(test)]

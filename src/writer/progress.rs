@@ -1,12 +1,14 @@
 //! How far each lane has been digested, for whoever waits for it or wants to know the backlog.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::clock::Millis;
 use crate::engine::Position;
+use crate::limits;
 use crate::sale::LaneId;
 
 /// Shared by the writer, which moves it, and everybody who looks.
@@ -18,17 +20,31 @@ pub struct Progress {
 #[derive(Debug)]
 struct Lane {
     digested: watch::Sender<Position>,
-    lag_ms: AtomicU64,
+    /// When the oldest event happened that is known to be undigested; [`NONE`] where none is.
+    oldest: AtomicU64,
+    failing: AtomicBool,
+    /// The last event that went to the dead letters; 0 where none did.
+    last_dead: AtomicU64,
 }
 
+/// Nothing waits.
+const NONE: u64 = u64::MAX;
+
 impl Progress {
-    /// Nothing digested in any of `lanes` lanes.
-    pub fn new(lanes: u16) -> Self {
-        let lane = |_| Lane {
-            digested: watch::Sender::new(Position::default()),
-            lag_ms: AtomicU64::new(0),
+    /// The lanes as the books have them at the start.
+    pub fn new(digested: &[Position]) -> Self {
+        let lane = |position: &Position| Lane {
+            digested: watch::Sender::new(*position),
+            oldest: AtomicU64::new(NONE),
+            failing: AtomicBool::new(false),
+            last_dead: AtomicU64::new(0),
         };
-        Self { lanes: (0..lanes).map(lane).collect() }
+        Self { lanes: digested.iter().map(lane).collect() }
+    }
+
+    /// Whether any lane's writer cannot go on at the moment.
+    pub fn is_failing(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.failing.load(Relaxed))
     }
 
     /// How far a lane is in the books.
@@ -36,10 +52,18 @@ impl Progress {
         self.lane(lane).map(|lane| *lane.digested.borrow()).unwrap_or_default()
     }
 
-    /// How old the oldest event was that the last batch found undigested; zero once drained.
-    pub fn lag(&self, lane: LaneId) -> Duration {
-        let lag_ms = self.lane(lane).map_or(0, |lane| lane.lag_ms.load(Relaxed));
-        Duration::from_millis(lag_ms)
+    /// How old the oldest event is that is known to be undigested; zero where none is.
+    pub fn lag(&self, lane: LaneId, now: Millis) -> Duration {
+        let oldest = self.lane(lane).map_or(NONE, |lane| lane.oldest.load(Relaxed));
+        if oldest == NONE { Duration::ZERO } else { now.since(Millis(oldest)) }
+    }
+
+    /// Whether what the lane did just up to `position` may be among the dead letters. A batch ends at
+    /// a position, and has at most so many events; so this may be a false alarm, never a false calm.
+    pub fn may_be_dead(&self, lane: LaneId, position: Position) -> bool {
+        let last = self.lane(lane).map_or(0, |lane| lane.last_dead.load(Relaxed));
+        let reach = 2 * (limits::LANE_BATCH_MAX + limits::SWEEP_MAX) as u64;
+        last != 0 && last <= position.seq && last.saturating_add(reach) > position.seq
     }
 
     /// Waits until the books have `position` of a lane. Cancel-safe. Never ends if they never do: the
@@ -56,9 +80,25 @@ impl Progress {
         }
     }
 
-    pub(super) fn lags(&self, lane: LaneId, lag: Duration) {
+    pub(super) fn put_aside(&self, lane: LaneId, seq: u64) {
         if let Some(lane) = self.lane(lane) {
-            lane.lag_ms.store(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX), Relaxed);
+            lane.last_dead.fetch_max(seq, Relaxed);
+        }
+    }
+
+    /// The oldest event that waits, or that none does.
+    pub(super) fn waits_since(&self, lane: LaneId, oldest: Option<Millis>) {
+        if let Some(lane) = self.lane(lane) {
+            lane.oldest.store(oldest.map_or(NONE, |at| at.0), Relaxed);
+            lane.failing.store(false, Relaxed);
+        }
+    }
+
+    /// The lane cannot be drained at the moment; whatever is in it has waited at least since `now`.
+    pub(super) fn fails(&self, lane: LaneId, now: Millis) {
+        if let Some(lane) = self.lane(lane) {
+            lane.failing.store(true, Relaxed);
+            lane.oldest.fetch_min(now.0, Relaxed);
         }
     }
 

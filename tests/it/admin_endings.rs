@@ -14,7 +14,8 @@ async fn refund(shop: &Shop, id: &str, body: Option<Value>) -> Answer {
     }
 }
 
-/// Proves that an operator cancels held and paid reservations, and that the units are for sale again.
+/// Proves that an operator cancels held and paid reservations, and that the units are for sale
+/// again.
 #[tokio::test]
 async fn refunds_return_units() {
     let gateway = TestGateway::start().await;

@@ -56,8 +56,8 @@ async fn other_paths() {
     gateway.close().await;
 }
 
-/// Proves that reservations and orders are found by well-formed ids only, and that nobody learns more
-/// from a bad one than from one that does not exist.
+/// Proves that reservations and orders are found by well-formed ids only, and that nobody learns
+/// more from a bad one than from one that does not exist.
 #[tokio::test]
 async fn other_ids() {
     let gateway = TestGateway::start().await;
@@ -118,8 +118,8 @@ async fn strangers_are_nobody() {
     gateway.close().await;
 }
 
-/// Proves that in insecure mode identity and key may stand in the body, that the header's word counts
-/// first, and that both are checked there as well.
+/// Proves that in insecure mode identity and key may stand in the body, that the header's word
+/// counts first, and that both are checked there as well.
 #[tokio::test]
 async fn identity_in_the_body() {
     let insecure = |settings: &mut Settings| {
@@ -129,7 +129,11 @@ async fn identity_in_the_body() {
     let gateway = TestGateway::start_with(insecure).await;
     gateway.sell_consoles(9).await;
     let path = format!("/v1/sales/{SALE}/reservations");
-    let body = |user: &str, key: &str| json!({ "item_id": CONSOLE, "quantity": 1, "user_id": user, "idempotency_key": key });
+    let body = |user: &str, key: &str| {
+        let mut body = json!({ "item_id": CONSOLE, "quantity": 1, "user_id": user });
+        body["idempotency_key"] = json!(key);
+        body
+    };
     let call = gateway.call("POST", &path).json(&body("ann", "k"));
     let first = call.clone().send().await;
     let id = first.expect(201)["reservation_id"].as_str().unwrap().to_owned();
@@ -138,8 +142,8 @@ async fn identity_in_the_body() {
     gateway.look("ann", &id).await.expect(200);
     let header = gateway.reserve("bob", &body("eve", "k")).key("other").send().await.expect(201);
     gateway.look("bob", header["reservation_id"].as_str().unwrap()).await.expect(200);
-    for (user, key) in [("", "k"), ("a b", "k"), (&"u".repeat(129), "k"), ("ann", ""), ("ann", "é")]
-    {
+    let long = "u".repeat(129);
+    for (user, key) in [("", "k"), ("a b", "k"), (&long, "k"), ("ann", ""), ("ann", "é")] {
         let answer = gateway.call("POST", &path).json(&body(user, key)).send().await;
         answer.refused(400, "malformed-request");
     }

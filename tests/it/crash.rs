@@ -1,7 +1,8 @@
 //! The program killed with SIGKILL, again and again: nothing that was told is lost, nothing is sold
 //! twice, no unit leaks.
 //!
-//! `FLOODGATE_CRASH_ROUNDS` makes more rounds of it; `FLOODGATE_CRASH_SEED` repeats a run's choices.
+//! `FLOODGATE_CRASH_ROUNDS` makes more rounds of it; `FLOODGATE_CRASH_SEED` repeats a run's
+//! choices.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -155,8 +156,8 @@ async fn every_201_survives_sigkill() {
     audit(dir.path());
 }
 
-/// Proves that a hold that ran out while the program was dead is over after its return, and that its
-/// unit sells.
+/// Proves that a hold that ran out while the program was dead is over after its return, and that
+/// its unit sells.
 #[tokio::test]
 async fn holds_end_over_a_kill() {
     let dir = tempfile::tempdir().unwrap();

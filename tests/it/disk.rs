@@ -1,8 +1,8 @@
-//! A disk without room: new reservations are refused, nothing that was told is lost, and sales go on
-//! when there is room again.
+//! A disk without room: new reservations are refused, nothing that was told is lost, and sales go
+//! on when there is room again.
 //!
-//! Each test runs in a mount namespace of its own, with a small disk that vanishes with it. Errors of
-//! the disk itself (EIO) would need a file system of our own; they are not tested here.
+//! Each test runs in a mount namespace of its own, with a small disk that vanishes with it. Errors
+//! of the disk itself (EIO) would need a file system of our own; they are not tested here.
 
 use std::fs::File;
 use std::io::Write;
@@ -74,8 +74,8 @@ fn run_inside(test: &str) {
     let status = command.status().expect("`unshare` of util-linux is needed for this test");
     assert!(
         status.success(),
-        "{test} failed in its namespace (see above), or none could be made: as another user than \
-         root the kernel has to allow user namespaces (kernel.apparmor_restrict_unprivileged_userns=0)"
+        "{test} failed in its namespace (see above), or none could be made: for another user than \
+         root the kernel has to allow it (kernel.apparmor_restrict_unprivileged_userns=0)"
     );
 }
 

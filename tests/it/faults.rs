@@ -1,13 +1,16 @@
-//! `floodgate audit` finds what is wrong: books and journals with a fault planted in them.
+//! `floodgate audit` finds what is wrong, and nothing else: books and journals with a fault planted
+//! in them, and good ones that change while they are read.
 
 use std::path::Path;
 
+use floodgate_loadtest::buyers::{self, Control, CrowdPlan};
 use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::binary::{audit, run_to};
+use crate::binary::{Serving, audit, run_to};
 use crate::gateway::{TestGateway, copy};
+use crate::patience::eventually;
 use crate::shop::{CONSOLE, SALE};
 
 /// A data dir with every kind of order in it, and no gateway.
@@ -33,8 +36,8 @@ fn change(dir: &Path, file: &str, sql: &str) {
     assert!(changed > 0, "{sql}");
 }
 
-/// Proves that each of many planted faults is found, by the check that is there for it, and that the
-/// same books without it are clean.
+/// Proves that each of many planted faults is found, by the check that is there for it, and that
+/// the same books without it are clean.
 #[tokio::test]
 async fn planted_faults_are_found() {
     let good = good_books().await;
@@ -104,6 +107,33 @@ async fn planted_faults_are_found() {
         assert_eq!(found["ok"], false, "{sql}: {report}");
         assert!(!found["offenders"].as_array().unwrap().is_empty(), "{sql}: {report}");
     }
+}
+
+/// Proves that an audit of a gateway that is busy selling raises no false alarm.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_false_alarm() {
+    const AUDITS: usize = 10;
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = Serving::start(dir.path()).await;
+    gateway.sell_consoles(1_000_000).await;
+    let mut plan = CrowdPlan::new(gateway.public, SALE, &[CONSOLE], 1_000_000);
+    plan.ops = Some(gateway.access());
+    plan.habits.cancel_ratio = 0.3;
+    let control = Control::default();
+    let stop = control.stop.clone();
+    let crowd = tokio::spawn(async move { buyers::run(&plan, control).await });
+    for number in 1..=AUDITS {
+        eventually("the crowd is served", async || {
+            (gateway.counters().await[2] >= 20 * number as u64).then_some(())
+        })
+        .await;
+        run_to(0, &["audit", "--data-dir", dir.path().to_str().unwrap()]);
+    }
+    assert!(!crowd.is_finished(), "it was busy all the time");
+    stop.set();
+    assert_eq!(crowd.await.unwrap().unwrap().anomalies, Vec::<String>::new());
+    gateway.stop();
+    audit(dir.path());
 }
 
 /// Proves the audit's other exit codes: nothing there, no such sale, no such sale's name; and that

@@ -61,8 +61,8 @@ async fn quantity_beyond_the_limit() {
     gateway.close().await;
 }
 
-/// Proves that cancelled units no longer count, that paid ones do, and that a limit is not lost with
-/// a restart.
+/// Proves that cancelled units no longer count, that paid ones do, and that a limit is not lost
+/// with a restart.
 #[tokio::test]
 async fn what_counts_against_a_limit() {
     let gateway = TestGateway::start().await;

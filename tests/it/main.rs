@@ -1,8 +1,8 @@
 //! What Floodgate promises over HTTP and as a process, tested against real gateways.
 //!
 //! `gateway` starts them inside the test, `binary` starts the real program; both speak through a
-//! `shop`, which sends requests with the tests' own client. Every gateway that a test takes down has
-//! its books audited then.
+//! `shop`, which sends requests with the tests' own client. Every gateway that a test takes down
+//! has its books audited then.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,6 +30,7 @@ mod faults;
 mod limits;
 mod ops_api;
 mod orders;
+mod outages;
 mod pages;
 mod process;
 mod raw_bytes;
@@ -37,5 +38,6 @@ mod replays;
 mod reservations;
 mod restock;
 mod sales;
+mod startup;
 mod stock;
 mod windows;

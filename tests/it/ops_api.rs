@@ -5,8 +5,8 @@ use serde_json::json;
 use crate::gateway::TestGateway;
 use crate::shop::{CONSOLE, SALE};
 
-/// Proves that everything below `/admin` wants the token, whether it exists or not, and that nothing
-/// changes without it.
+/// Proves that everything below `/admin` wants the token, whether it exists or not, and that
+/// nothing changes without it.
 #[tokio::test]
 async fn operators_show_their_token() {
     let gateway = TestGateway::start().await;
@@ -122,8 +122,8 @@ fn value(scrape: &str, series: &str) -> f64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// Proves that every metric is there with its type, that figures are right, and that no user, key or
-/// reservation is named.
+/// Proves that every metric is there with its type, that figures are right, and that no user, key
+/// or reservation is named.
 #[tokio::test]
 async fn metrics_of_the_contract() {
     let gateway = TestGateway::start().await;

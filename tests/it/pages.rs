@@ -91,7 +91,8 @@ async fn a_page_follows_the_operator() {
     gateway.close().await;
 }
 
-/// Proves that an unchanged page costs a 304 without a body, and that a changed one has another tag.
+/// Proves that an unchanged page costs a 304 without a body, and that a changed one has another
+/// tag.
 #[tokio::test]
 async fn unchanged_pages_are_not_sent() {
     let gateway = TestGateway::start().await;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test gives up. Far longer than it should take: the machine may
-/// be busy with other tests.
+/// How long anything may take before a test gives up. Far longer than it should take: the machine
+/// may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often a condition is looked at.

@@ -1,20 +1,17 @@
-//! The program as a process: signals, what it refuses to start with, and what it leaves behind.
+//! The program as a process: what signals do to it, and what it leaves behind.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::binary::{Serving, audit, floodgate, run_to};
+use crate::binary::{Serving, audit};
 use crate::gateway::books;
 use crate::patience::eventually;
 use crate::shop::SALE;
-
-const ANY: &str = "127.0.0.1:0";
 
 /// How a buyer's last request ended.
 #[derive(Debug, PartialEq)]
@@ -25,8 +22,8 @@ enum Last {
     Cut(String),
 }
 
-/// Reserves under new names, one request after the other on one connection, until the connection ends.
-/// The names that were granted, and how it ended.
+/// Reserves under new names, one request after the other on one connection, until the connection
+/// ends. The names that were granted, and how it ended.
 async fn buy_until_closed(address: SocketAddr, buyer: usize) -> (Vec<String>, Last) {
     let mut granted = Vec::new();
     let body = r#"{"item_id":"console","quantity":1}"#;
@@ -103,8 +100,8 @@ fn ordered(dir: &Path) -> BTreeSet<String> {
     users.collect::<Result<_, _>>().unwrap()
 }
 
-/// Proves that a second SIGTERM does not wait for the drain: whoever it would have waited for gets no
-/// answer any more.
+/// Proves that a second SIGTERM does not wait for the drain: whoever it would have waited for gets
+/// no answer any more.
 #[tokio::test]
 async fn a_second_sigterm_ends_at_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -127,84 +124,6 @@ async fn a_second_sigterm_ends_at_once() {
     assert_eq!(gateway.counters().await, [1, 1, 0, 0]);
     gateway.stop();
     audit(dir.path());
-}
-
-/// Proves that what is wrong with the configuration is told with exit code 64 before anything is
-/// bound or made: the ports that it would bind are taken, and nobody notices.
-#[test]
-fn bad_configuration() {
-    let taken = TcpListener::bind(ANY).unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let file = dir.path().join("floodgate.toml");
-    std::fs::write(&file, "lisen = \"127.0.0.1:1\"\n").unwrap();
-    let file = file.to_str().unwrap();
-    let anywhere = format!("0.0.0.0:{}", taken.rsplit(':').next().unwrap());
-    let table: [(&str, &[&str], &[(&str, &str)], &str); 10] = [
-        (&taken, &["--config", file], &[], "lisen"),
-        (&taken, &["--config", "/nowhere.toml"], &[], "/nowhere.toml"),
-        (&taken, &["--set", "ledger.lanes=many"], &[], "ledger.lanes"),
-        (&taken, &["--set", "ledger.lanes=0"], &[], "ledger.lanes"),
-        (&taken, &["--auth", "nobody"], &[], "auth"),
-        (&anywhere, &["--auth", "insecure"], &[], "--i-know-this-is-insecure"),
-        (&taken, &[], &[("REDIS_URL", "redis://127.0.0.1")], "redis_url"),
-        (&taken, &[], &[("FLOODGATE_DURABILITY", "replicated")], "durability"),
-        (&taken, &[], &[("FLOODGATE_LISEN", "127.0.0.1:1")], "lisen"),
-        (&taken, &[], &[("RUST_LOG", "x=y=z")], "log"),
-    ];
-    for (listen, more, environment, names) in table {
-        let mut command = floodgate(&["serve", "--listen", listen, "--ops-listen", &taken]);
-        command.args(["--data-dir", data.to_str().unwrap()]).args(more);
-        let output = command.envs(environment.iter().copied()).output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(64), "{more:?} {environment:?}: {told}");
-        assert!(told.contains(names), "{more:?} {environment:?}: {told}");
-        assert!(!data.exists(), "{more:?} {environment:?} made the data dir");
-    }
-}
-
-/// Proves that a port that is taken, and a data dir that another process has, end the program with 1
-/// and a sentence that names them, and that the first process does not mind.
-#[tokio::test]
-async fn what_is_taken() {
-    let dir = tempfile::tempdir().unwrap();
-    let gateway = Serving::start(dir.path()).await;
-    gateway.sell_consoles(1).await;
-    let taken = gateway.public.to_string();
-    let data_dir = dir.path().to_str().unwrap();
-    let same_dir = ["serve", "--listen", ANY, "--ops-listen", ANY, "--data-dir", data_dir];
-    let (_, told) = run_to(1, &same_dir);
-    assert!(told.contains(data_dir) && told.contains("in use"), "{told}");
-
-    let other = tempfile::tempdir().unwrap();
-    let other_dir = other.path().to_str().unwrap();
-    for (listen, ops) in [(taken.as_str(), ANY), (ANY, taken.as_str())] {
-        let command = ["serve", "--listen", listen, "--ops-listen", ops, "--data-dir", other_dir];
-        let (_, told) = run_to(1, &command);
-        assert!(told.contains(&taken), "{told}");
-    }
-    gateway.hold("ann").await;
-    gateway.stop();
-    audit(dir.path());
-}
-
-/// Proves that the admin token is made once, kept for its owner's eyes, and told at the first start
-/// only.
-#[tokio::test]
-async fn the_admin_token() {
-    let dir = tempfile::tempdir().unwrap();
-    let first = Serving::start(dir.path()).await;
-    let token = first.token.clone();
-    assert!(token.len() >= 32);
-    let mode = std::fs::metadata(dir.path().join("admin.token")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    assert!(first.log().text().contains(&token), "told once");
-    first.stop();
-    let second = Serving::start(dir.path()).await;
-    assert_eq!(second.token, token);
-    assert!(!second.log().text().contains(&token), "and never again");
-    second.stop();
 }
 
 /// Proves that SIGHUP takes over a good file, keeps the old configuration where the new one is bad,

@@ -15,8 +15,8 @@ async fn ask_again(call: &Call, first: &Answer, after: &str) {
     assert_eq!(again.header("location"), first.header("location"), "{after}");
 }
 
-/// Proves that a replay is the first answer after the units are gone, the sale is paused, closed and
-/// the gateway restarted.
+/// Proves that a replay is the first answer after the units are gone, the sale is paused, closed
+/// and the gateway restarted.
 #[tokio::test]
 async fn replays_outlive_the_sale() {
     let gateway = TestGateway::start().await;

@@ -23,9 +23,12 @@ pub struct Shop {
 
 /// A sale's file: items with their stock, a hold of ten minutes, no limits.
 pub fn sale(id: &str, items: &[(&str, u64)]) -> Value {
-    let item = |(id, stock): &(&str, u64)| json!({ "id": id, "title": id, "price": 1_999, "currency": "EUR", "stock": stock });
-    let items: Vec<Value> = items.iter().map(item).collect();
+    let items: Vec<Value> = items.iter().map(|(id, stock)| item(id, *stock)).collect();
     json!({ "id": id, "title": "Black Friday", "hold_seconds": 600, "items": items })
+}
+
+fn item(id: &str, stock: u64) -> Value {
+    json!({ "id": id, "title": id, "price": 1_999, "currency": "EUR", "stock": stock })
 }
 
 impl Shop {

@@ -44,7 +44,8 @@ async fn the_odd_unit_sells() {
     gateway.close().await;
 }
 
-/// Proves that "sold out" names a time to come back while units are held, and none once all are paid.
+/// Proves that "sold out" names a time to come back while units are held, and none once all are
+/// paid.
 #[tokio::test]
 async fn sold_out_says_whether_to_come_back() {
     let gateway = TestGateway::start().await;

@@ -59,20 +59,6 @@ proptest! {
         prop_assert_eq!(again.next_deadline(), run.state.next_deadline());
     }
 
-    /// A later life of the lane goes on counting where the earlier one ended.
-    #[test]
-    fn epochs_only_rise(world in any_world(), steps in any_steps(20), epochs in prop::collection::vec(0_u64..5, 4)) {
-        let mut run = Run::new(world, 2);
-        run.steps(&steps);
-        let before = run.state.position();
-        for epoch in epochs {
-            let earlier = run.state.position();
-            run.state.raise_epoch(epoch);
-            prop_assert!(run.state.position() >= earlier);
-        }
-        prop_assert_eq!(run.state.position().seq, before.seq);
-    }
-
     /// A journal with an event too few, too many or elsewhere is refused, or folds into a state in
     /// which every unit is still in exactly one place. It never panics.
     #[test]

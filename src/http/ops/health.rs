@@ -25,7 +25,14 @@ impl Ops {
         let store = self.store_answers().await;
         let undigested: u64 = self.gate.lane_statuses().iter().map(|lane| lane.undigested).sum();
         let lag = undigested <= limits::BACKLOG_EVENTS_MAX;
-        let checks = [("serving", serving), ("ledger", ledger), ("store", store), ("lag", lag)];
+        let writer = !self.progress.is_failing();
+        let checks = [
+            ("serving", serving),
+            ("ledger", ledger),
+            ("store", store),
+            ("writer", writer),
+            ("lag", lag),
+        ];
         let ready = checks.iter().all(|(_, ok)| *ok);
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let word = |ok: bool| if ok { "ok" } else { "failing" };

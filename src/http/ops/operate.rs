@@ -174,7 +174,7 @@ impl Ops {
     fn show(&self, report: &SaleReport) -> Value {
         let SaleReport { definition, window, created_at, items } = report;
         let lane = self.gate.lane_of_sale(&definition.id);
-        let now = self.clock.now();
+        let now = self.gate.now();
         let mut shown = definition.to_json();
         shown["state"] = json!(window.state(now).as_str());
         shown["opens_at"] = json!(window.opens_at.map(|at| at.to_string()));

@@ -15,7 +15,7 @@ impl Ops {
             self.metrics.gauge("floodgate_backend_up", &labels).set(f64::from(u8::from(up)));
         };
         up("ledger", !*self.failed.borrow());
-        up("store", self.store_answers().await);
+        up("store", !self.progress.is_failing() && self.store_answers().await);
         let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         answer::of(StatusCode::OK, media, self.metrics.render())
     }
@@ -46,6 +46,7 @@ impl Ops {
             let gauge = |name, value| self.metrics.gauge(name, &labels).set(value);
             gauge("floodgate_lane_queue_depth", lane.waiting as f64);
             gauge("floodgate_outbox_entries", lane.undigested as f64);
+            gauge("floodgate_writer_lag_seconds", lane.lag.as_secs_f64());
             // An embedded lane that has forgotten does not start at all.
             gauge("floodgate_lane_fenced", 0.0);
         }

@@ -79,7 +79,10 @@ fn if_match(head: &Head) -> Result<Option<u64>, Problem> {
     }
     let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     match quoted.filter(|tag| !tag.contains('"')) {
-        Some(tag) => Ok(Some(tag.parse().unwrap_or(NONE))),
+        Some(tag) if tag.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(Some(tag.parse().unwrap_or(NONE)))
+        }
+        Some(_) => Ok(Some(NONE)),
         // RFC 9110 §13.1.1: a weak tag never matches here. A list names versions that were; one is.
         None if text.starts_with("W/") => Ok(Some(NONE)),
         None => Err(Problem::malformed("If-Match must be one entity tag, or *")),

@@ -16,14 +16,14 @@ use crate::http::request::Head;
 
 impl Public {
     pub(super) fn list_sales(&self, head: &Head) -> Answer {
-        let now = self.clock.now();
+        let now = self.gate.now();
         let sales = self.gate.catalog().sales();
         let sales: Vec<Value> = sales.values().map(|card| show(card, now)).collect();
         cacheable(json!({ "sales": sales }), head, now)
     }
 
     pub(super) fn show_sale(&self, sale: &str, head: &Head) -> Result<Answer, Problem> {
-        let now = self.clock.now();
+        let now = self.gate.now();
         let card = self.gate.catalog().sale(sale).ok_or(Problem::NotFound)?;
         Ok(cacheable(show(&card, now), head, now))
     }
@@ -55,10 +55,11 @@ fn show(card: &SaleCard, now: Millis) -> Value {
 }
 
 fn cacheable(mut body: Value, head: &Head, now: Millis) -> Answer {
-    let tag = format!("\"{:08x}\"", crc32fast::hash(body.to_string().as_bytes()));
+    // Weak: the time is not in it.
+    let tag = format!("W/\"{:08x}\"", crc32fast::hash(body.to_string().as_bytes()));
     let known = head.headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let unchanged = known.is_some_and(|known| {
-        known.split(',').map(str::trim).any(|known| known == "*" || known.ends_with(&tag))
+        known.split(',').map(str::trim).any(|known| known == "*" || known == tag)
     });
     let mut answer = if unchanged {
         answer::json(StatusCode::NOT_MODIFIED, "")

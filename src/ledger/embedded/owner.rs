@@ -114,7 +114,7 @@ impl Owner {
         let started = Instant::now();
         self.disk.look(started);
         if self.disk.is_full(started) {
-            refuse(batch);
+            self.read_only(batch);
             // Without this an idle lane with due holds would spin.
             std::thread::park_timeout(Duration::from_millis(5));
             return Next::GoOn;
@@ -131,13 +131,31 @@ impl Owner {
         next
     }
 
+    /// With a disk that took no more just now: answers what needs no writing, refuses the rest.
+    fn read_only(&mut self, batch: &mut Vec<Ticket>) {
+        let now = self.around.clock.now();
+        let mut rest = Vec::new();
+        for ticket in batch.drain(..) {
+            if !writes_nothing(&self.state, &ticket.command) {
+                rest.push(ticket);
+                continue;
+            }
+            let Ticket { command, reply } = ticket;
+            let outcome = engine::apply(&mut self.state, now, &command, &mut self.events);
+            let position = self.state.position();
+            let _ = reply.send(Ok(Answer { outcome, position }));
+        }
+        refuse(&mut rest);
+    }
+
     /// Decides holds that ran out first, so that their units are there for whoever asks.
     fn decide(&mut self, batch: &mut Vec<Ticket>) {
         let now = self.around.clock.now();
         let (state, events) = (&mut self.state, &mut self.events);
         engine::apply(state, now, &Command::Sweep, events);
         for Ticket { command, reply } in batch.drain(..) {
-            if !self.disk.has_room() && matches!(command, Command::Reserve(_)) {
+            let takes = matches!(command, Command::Reserve(_)) && !writes_nothing(state, &command);
+            if takes && !self.disk.has_room() {
                 let _ = reply.send(Err(Fault::Unavailable));
                 continue;
             }
@@ -182,6 +200,7 @@ impl Owner {
                 Event::RefundNeeded { .. } => None,
             })
             .collect();
+        self.around.catalog.reached(self.state.now());
         for record in touched.into_iter().filter_map(|sale| self.state.sale(sale)) {
             self.around.catalog.publish(record);
         }
@@ -216,6 +235,20 @@ impl Owner {
                 Next::Stop
             }
         }
+    }
+}
+
+/// Whether deciding this only looks: a question, or the retry of what was granted before.
+fn writes_nothing(state: &State, command: &Command) -> bool {
+    match command {
+        Command::Find { .. } | Command::Inspect { .. } => true,
+        Command::Reserve(reserve) => state.reservation(&reserve.id).is_some(),
+        Command::Confirm { .. }
+        | Command::Cancel { .. }
+        | Command::CreateSale { .. }
+        | Command::MoveSale { .. }
+        | Command::Restock { .. }
+        | Command::Sweep => false,
     }
 }
 

@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, Row, TransactionBehavior, params};
 
-use super::from_sql;
 use crate::carts::{Cart, CartChange, CartLine, CartRefusal};
 use crate::limits;
 use crate::sale::UserId;
+use crate::sqlite::from_sql;
 
 /// The cart as one instant of the books has it.
 pub(super) fn read(connection: &mut Connection, user: &UserId) -> rusqlite::Result<Cart> {
@@ -52,7 +52,8 @@ pub(super) fn change(
     let changed = match change {
         CartChange::Put { item, quantity } => {
             let known = before.lines.iter().filter(own).find(|line| line.item == item.as_str());
-            if known.is_none() && before.lines.len() >= limits::CART_LINES_MAX {
+            let lines = before.lines.iter().filter(own).count();
+            if known.is_none() && lines >= limits::CART_LINES_MAX {
                 return Ok(Err(CartRefusal::TooManyLines));
             }
             let same = known.is_some_and(|line| line.quantity == u64::from(*quantity));

@@ -12,12 +12,12 @@ use rusqlite::{
 };
 use serde_json::{Value, json};
 
-use super::{as_sql, from_sql};
 use crate::clock::Millis;
 use crate::engine::{Event, Position, Return};
 use crate::orders::{OrderStatus, lines_json};
 use crate::outbox::Record;
 use crate::sale::{LaneId, Line, PaymentRef, Reservation, SaleDefinition, SaleId, Window};
+use crate::sqlite::{as_sql, from_sql};
 use crate::store::{Digested, Digestible, StoreError};
 
 pub(super) fn cursor(connection: &Connection, lane: LaneId) -> rusqlite::Result<Position> {

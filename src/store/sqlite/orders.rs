@@ -3,10 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Value, json};
 
-use super::{as_sql, from_sql};
 use crate::clock::Millis;
 use crate::orders::{Order, OrderMark, OrderStatus};
 use crate::sale::{ItemId, Line, ReservationId, SaleId, UserId};
+use crate::sqlite::{as_sql, from_sql};
 
 const COLUMNS: &str = "order_id, sale_id, status, lines, total, currency, created_at, expires_at, \
                        updated_at, payment_ref";

@@ -4,7 +4,7 @@
 -- One row per lane: how far its outbox has been digested. Moved in the transaction that digests.
 CREATE TABLE lanes (
     lane       INTEGER PRIMARY KEY,
-    epoch      INTEGER NOT NULL,            -- entries of an older epoch have no effect
+    epoch      INTEGER NOT NULL,            -- which life of the lane; a batch has to begin where this stands
     cursor     INTEGER NOT NULL,            -- sequence number of the last event digested
     updated_at INTEGER NOT NULL
 ) STRICT;
