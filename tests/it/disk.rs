@@ -95,7 +95,7 @@ async fn buy_until_refused(shop: &Shop, granted: &mut Vec<(String, String)>) {
     }
 }
 
-/// Buys until there is room again.
+/// Whoever was refused asks again under the same key until there is room.
 async fn sells_again(shop: &Shop, granted: &mut Vec<(String, String)>) {
     let user = format!("user-{}", granted.len());
     let id = eventually("it sells again", async || {
@@ -103,7 +103,8 @@ async fn sells_again(shop: &Shop, granted: &mut Vec<(String, String)>) {
         if answer.status == 201 {
             return Some(answer.json()["reservation_id"].as_str().unwrap().to_owned());
         }
-        answer.refused(503, "ledger-unavailable");
+        // Not "unavailable, nothing was done": for all the gateway knows the first try was granted.
+        answer.refused(503, "outcome-unknown");
         None
     })
     .await;

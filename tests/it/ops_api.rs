@@ -86,7 +86,9 @@ async fn readiness_has_reasons() {
     let short = gateway.stranger("GET", "/readyz").send().await.expect(200);
     assert_eq!(short, json!({ "status": "ready" }));
     let long = gateway.stranger("GET", "/readyz?verbose").send().await.expect(200);
-    let checks = json!({ "serving": "ok", "ledger": "ok", "store": "ok", "lag": "ok" });
+    let checks = json!({
+        "serving": "ok", "ledger": "ok", "store": "ok", "writer": "ok", "lag": "ok",
+    });
     assert_eq!(long["checks"], checks);
     assert_eq!(long["outbox_length"], 0);
     gateway.close().await;

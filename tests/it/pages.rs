@@ -99,7 +99,7 @@ async fn unchanged_pages_are_not_sent() {
     gateway.sell(&sale(SALE, &[(CONSOLE, 1), (GAME, 9)])).await;
     let first = page(&gateway).await;
     let tag = first.header("etag").unwrap().to_owned();
-    assert!(tag.starts_with('"') && tag.ends_with('"'), "{tag}");
+    assert!(tag.starts_with("W/\"") && tag.ends_with('"'), "weak, the time is not in it: {tag}");
     eventually("the clock moves on", async || {
         let again = page(&gateway).await.expect(200);
         (again["server_time"] != first.json()["server_time"]).then_some(())
@@ -108,7 +108,12 @@ async fn unchanged_pages_are_not_sent() {
     let ask = |known: &str| {
         gateway.call("GET", &format!("/v1/sales/{SALE}")).header("if-none-match", known)
     };
-    for known in [tag.clone(), format!("W/{tag}"), format!("\"x\", {tag}"), "*".to_owned()] {
+    for known in [
+        tag.clone(),
+        tag.trim_start_matches("W/").to_owned(),
+        format!("\"x\", {tag}"),
+        "*".to_owned(),
+    ] {
         let unchanged = ask(&known).send().await;
         assert_eq!((unchanged.status, unchanged.body.len()), (304, 0), "{known}: {unchanged}");
         assert_eq!(unchanged.header("etag"), Some(tag.as_str()));

@@ -55,11 +55,15 @@ fn show(card: &SaleCard, now: Millis) -> Value {
 }
 
 fn cacheable(mut body: Value, head: &Head, now: Millis) -> Answer {
-    // Weak: the time is not in it.
-    let tag = format!("W/\"{:08x}\"", crc32fast::hash(body.to_string().as_bytes()));
+    // Weak, since the time is not in it; and compared as such (RFC 9110 §8.8.3.2).
+    let opaque = format!("\"{:08x}\"", crc32fast::hash(body.to_string().as_bytes()));
+    let tag = format!("W/{opaque}");
     let known = head.headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let unchanged = known.is_some_and(|known| {
-        known.split(',').map(str::trim).any(|known| known == "*" || known == tag)
+        known
+            .split(',')
+            .map(str::trim)
+            .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == opaque)
     });
     let mut answer = if unchanged {
         answer::json(StatusCode::NOT_MODIFIED, "")
