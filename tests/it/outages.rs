@@ -10,14 +10,13 @@ use serde_json::json;
 
 use crate::binary::{Serving, audit};
 use crate::gateway::TestGateway;
-use crate::patience::eventually;
 use crate::shop::{CONSOLE, SALE};
 
 /// Holds up whoever writes to a file, until it is dropped.
-struct Lock(Connection);
+pub struct Lock(Connection);
 
 impl Lock {
-    fn take(dir: &Path, file: &str) -> Self {
+    pub fn take(dir: &Path, file: &str) -> Self {
         let connection = Connection::open(dir.join(file)).unwrap();
         connection.busy_timeout(crate::patience::PATIENCE).unwrap();
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -31,8 +30,8 @@ impl Drop for Lock {
     }
 }
 
-/// Proves that a buyer whose request the ledger does not decide in time is told so, and that the same
-/// key finds what became of it.
+/// Proves that a buyer whose request the ledger does not decide in time is told so, and that the
+/// same key finds what became of it.
 #[tokio::test]
 async fn an_unknown_outcome_can_be_asked_for() {
     let gateway = TestGateway::start_with(|settings| settings.ledger.lanes = 1).await;
@@ -76,8 +75,8 @@ async fn a_journal_that_fails() {
     audit(dir.path());
 }
 
-/// Proves that selling does not wait for the books: what they cannot take now they take later, and a
-/// cart's write that was given up while it waited is told as unknown, and not done later.
+/// Proves that selling does not wait for the books: what they cannot take now they take later, and
+/// a cart's write that was given up while it waited is told as unknown, and not done later.
 #[tokio::test]
 async fn books_that_hang() {
     let gateway = TestGateway::start().await;

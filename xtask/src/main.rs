@@ -107,7 +107,8 @@ fn test() -> Done {
 }
 
 fn bench(rounds: u32, seconds: u32) -> Done {
-    run(cargo().args(["build", "--profile", "dist", "-p", "floodgate", "-p", "floodgate-loadtest"]))?;
+    let packages = ["--package", "floodgate", "--package", "floodgate-loadtest"];
+    run(cargo().args(["build", "--profile", "dist"]).args(packages))?;
     let bin = |name: &str| format!("{}/dist/{name}", target());
     run(Command::new(bin("floodgate-loadtest"))
         .arg("embedded-bench")
