@@ -155,7 +155,7 @@ impl Gateway {
             failed: failed.clone(),
         }));
         let (stop_ops, ops_stops) = watch::channel(false);
-        let ops = spawn_ops(ends.ops, ops, ops_stops);
+        let ops = spawn_ops(ends.ops, ops, ops_stops)?;
         let identity =
             Identity { auth: settings.auth, trusted_proxies: settings.trusted_proxies.clone() };
         let public = Arc::new(Public::new(gate, store, clock, identity, &metrics));
@@ -265,16 +265,23 @@ impl Ends {
 
 /// Runs the ops listener on a thread and runtime of its own, so that health and metrics answer when
 /// the public listener has every other thread busy.
-fn spawn_ops(end: OpsEnd, ops: Arc<Ops>, stop: watch::Receiver<bool>) -> JoinHandle<()> {
+fn spawn_ops(
+    end: OpsEnd,
+    ops: Arc<Ops>,
+    stop: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, StartError> {
     let OpsEnd { listener, runtime } = end;
     let tuning =
         Tuning { connections_max: limits::OPS_CONNECTIONS_MAX, drain: Duration::from_secs(1) };
-    std::thread::spawn(move || {
+    let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let run = move || {
         runtime.block_on(async {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => serve(listener, ops, tuning, stop).await,
                 Err(error) => tracing::error!(%error, "the ops listener does not start"),
             }
         });
-    })
+    };
+    let thread = std::thread::Builder::new().name("ops".to_owned()).spawn(run);
+    thread.map_err(|cause| StartError::Listen { address, cause })
 }

@@ -188,7 +188,8 @@ impl Gate {
         // sale has come to since. To be asked after the sale was looked at, not before: between the
         // two the first try may have gone through the ledger and taken the last unit.
         let may_be_retry = key.is_some() && card.seen.contains(&id);
-        if let Some(denied) = refusal.filter(|_| !may_be_retry) {
+        if let Some((denied, counter)) = refusal.filter(|_| !may_be_retry) {
+            counter.increment(1);
             return Err(denied);
         }
         if key.is_some() && !may_be_retry {
@@ -213,23 +214,19 @@ impl Gate {
         }
     }
 
-    /// What can be refused without asking the ledger, if this is no retry.
+    /// What can be refused without asking the ledger, if this is no retry; and where that is counted.
     fn refuse_cheaply(
         &self,
         card: &SaleCard,
         lane: LaneId,
         lines: &[OrderedLine],
-    ) -> Option<Denied> {
+    ) -> Option<(Denied, &Counter)> {
         if let Some(refusal) = admission::check_sale(card, self.now(), lines) {
-            self.refused_by_sale.increment(1);
-            return Some(refusal.into());
+            return Some((refusal.into(), &self.refused_by_sale));
         }
         let head = *self.ledger.head(lane).borrow();
-        if admission::is_backlogged(head, self.progress.of(lane)) {
-            self.refused_by_backlog.increment(1);
-            return Some(Denied::Overloaded);
-        }
-        None
+        let backlogged = admission::is_backlogged(head, self.progress.of(lane));
+        backlogged.then_some((Denied::Overloaded, &self.refused_by_backlog))
     }
 
     /// A buyer's own reservation.

@@ -37,6 +37,9 @@ pub const LATE_PAYMENTS_MAX: usize = 8;
 
 /// Request body, in bytes. A larger one gets 413 (contract §3).
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a body that is too large that are taken from the wire and thrown away, so that the client
+/// gets to read its 413. A larger one is cut.
+pub const BODY_DISCARD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Read buffer of a connection, in bytes: bounds the request head as well.
 pub const CONNECTION_BUFFER_BYTES_MAX: usize = 32 * 1024;
 /// Request headers. More get 431 from hyper.

@@ -16,24 +16,36 @@ use super::request::Head;
 use crate::limits;
 
 /// Reads a whole body.
-///
-/// A body that says it is too large is refused before it is read.
 pub(super) async fn read(head: &Head, body: Incoming, max: usize) -> Result<Bytes, Problem> {
-    let announced = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let announced: Option<u64> = announced.and_then(|text| text.parse().ok());
-    if announced.is_some_and(|length| length > max as u64) {
-        return Err(Problem::BodyTooLarge { max });
-    }
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
     let deadline = Duration::from_millis(limits::BODY_READ_MS);
-    match tokio::time::timeout(deadline, Limited::new(body, max).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::BodyTooLarge { max }),
-        Ok(Err(_)) => Err(Problem::malformed("the body ended early or was not well formed")),
+    match tokio::time::timeout(deadline, read_or_discard(head, body, max)).await {
+        Ok(read) => read,
         Err(_) => Err(Problem::RequestTimeout),
     }
+}
+
+/// Keeps a body that fits, and takes one that does not from the wire, as far as that is bearable. A
+/// connection that is closed on unread bytes is reset, and the reset can overtake the refusal: the
+/// client would see a broken connection where it should read what is wrong.
+async fn read_or_discard(head: &Head, mut body: Incoming, max: usize) -> Result<Bytes, Problem> {
+    let announced = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let announced: Option<u64> = announced.and_then(|text| text.parse().ok());
+    if announced.is_none_or(|length| length <= max as u64) {
+        match Limited::new(&mut body, max).collect().await {
+            Ok(body) => return Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => {}
+            Err(_) => return Err(Problem::malformed("the body ended early or is not well formed")),
+        }
+    }
+    if announced.is_none_or(|length| length <= limits::BODY_DISCARD_BYTES_MAX as u64) {
+        let mut rest = Limited::new(body, limits::BODY_DISCARD_BYTES_MAX);
+        // What goes wrong in a body that is refused anyway does not matter.
+        while let Some(Ok(_)) = rest.frame().await {}
+    }
+    Err(Problem::BodyTooLarge { max })
 }
 
 /// Parses a body as the JSON that a route takes.

@@ -236,7 +236,7 @@ async fn bad_requests_change_nothing() {
         answer.refused(status, code);
         assert_eq!(items(&gateway).await, before, "{what}");
         let closes = answer.header("connection") == Some("close");
-        assert_eq!(closes, status == 413, "{what}: what is left of a body must not be read");
+        assert_eq!(closes, status == 413, "{what}: no other refusal ends the connection");
     }
     gateway.settled().await;
     for table in ["orders", "cart_lines", "dead_letters", "refunds_needed"] {

@@ -7,7 +7,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use floodgate_loadtest::buyers::{self, Control, CrowdPlan, Habits};
 use floodgate_loadtest::history::History;
@@ -84,12 +84,15 @@ async fn killed_under_load() {
     definition["per_user_limit"] = json!(2);
     gateway.sell(&definition).await;
     let mut all = History::new();
+    let mut slowest = Duration::ZERO;
     for round in 0..rounds {
         let mut plan = crowd(&gateway, round, seed.0);
         plan.connections = rng.usize(CONNECTIONS);
         let load = Duration::from_millis(rng.u64(LOAD_MS));
         let mut seen = load_and_kill(gateway, plan, load).await;
+        let began = Instant::now();
         gateway = Serving::start(dir.path()).await;
+        slowest = slowest.max(began.elapsed());
         resolve(&gateway, &mut seen, seed.0).await;
         all.append(seen);
     }
@@ -103,7 +106,7 @@ async fn killed_under_load() {
     gateway.stop();
     let report = audit(dir.path());
     assert!(report["sales"][0]["orders"].as_u64().unwrap() >= granted, "{report}");
-    println!("{rounds} kills, {:?}", all.outcomes());
+    println!("{rounds} kills, ready again after {slowest:?} at most, {:?}", all.outcomes());
 }
 
 /// The audit works beside a running gateway.

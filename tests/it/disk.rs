@@ -9,12 +9,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::binary::{Serving, audit};
 use crate::gateway::books;
 use crate::patience::eventually;
-use crate::shop::{CONSOLE, Shop};
+use crate::shop::{CONSOLE, SALE, Shop, sale};
+use crate::windows::wait_until;
 
-/// Set in the test's second life, inside its namespace.
+/// Names the folder of the disk in the test's second life, inside its namespace.
 const INSIDE: &str = "IT_INSIDE_A_NAMESPACE";
 /// Bytes of the small disk.
 const DISK_BYTES: u64 = 24 << 20;
@@ -25,15 +28,20 @@ struct Disk(PathBuf);
 impl Disk {
     /// Mounts the disk, or, outside, runs the test of this name inside and returns `None`.
     fn mount(test: &str) -> Option<Self> {
-        if std::env::var_os(INSIDE).is_none() {
+        let Some(dir) = std::env::var_os(INSIDE) else {
             run_inside(test);
             return None;
-        }
-        let dir = tempfile::tempdir().unwrap().keep();
+        };
+        let disk = Self(dir.into());
+        disk.resize("", DISK_BYTES);
+        Some(disk)
+    }
+
+    /// Mounts it (or, `remount,`, mounts it again) with so many bytes.
+    fn resize(&self, how: &str, bytes: u64) {
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={DISK_BYTES}"), "tmpfs"]).arg(&dir);
+        mount.args(["-t", "tmpfs", "-o", &format!("{how}size={bytes}"), "tmpfs"]).arg(&self.0);
         assert!(mount.status().unwrap().success(), "cannot mount a tmpfs");
-        Some(Self(dir))
     }
 
     fn data(&self) -> PathBuf {
@@ -70,7 +78,8 @@ fn run_inside(test: &str) {
     let flags = if rustix::process::geteuid().is_root() { "-m" } else { "-Urm" };
     let mut command = Command::new("unshare");
     command.arg(flags).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    let dir = tempfile::tempdir().unwrap();
+    command.args(["--exact", test, "--nocapture"]).env(INSIDE, dir.path());
     let status = command.status().expect("`unshare` of util-linux is needed for this test");
     assert!(
         status.success(),
@@ -81,8 +90,13 @@ fn run_inside(test: &str) {
 
 /// Buys until there is no room: the users that were granted a console, with their reservations.
 async fn buy_until_refused(shop: &Shop, granted: &mut Vec<(String, String)>) {
+    buy_as("user", shop, granted).await;
+}
+
+/// The same under names that begin like this.
+async fn buy_as(name: &str, shop: &Shop, granted: &mut Vec<(String, String)>) {
     loop {
-        let user = format!("user-{}", granted.len());
+        let user = format!("{name}-{}", granted.len());
         let answer = shop.want(&user, CONSOLE, 1).key("k").send().await;
         if answer.status == 201 {
             let id = answer.json()["reservation_id"].as_str().unwrap().to_owned();
@@ -145,8 +159,8 @@ async fn below_the_reserve() {
     assert!(gateway.lives());
     for ((user, id), number) in granted[..20].iter().zip(0..) {
         gateway.look(user, id).await.expect(200);
-        assert_eq!(gateway.cart(user).await["lines"][0]["reservation_id"], id.as_str());
         gateway.order(user, id).await;
+        assert_eq!(gateway.cart(user).await["lines"][0]["reservation_id"], id.as_str());
         match number % 2 {
             0 => drop(gateway.pay(id, &format!("pay-{number}")).await.expect(200)),
             _ => drop(gateway.cancel(user, id).await.expect(200)),
@@ -189,6 +203,60 @@ async fn full_to_the_last_byte() {
     }
     gateway.settled().await;
     assert!(gateway.lives());
+    gateway.stop();
+    prove_orders(&data, &granted);
+    assert_eq!(audit(&data)["sales"][0]["items"][0]["held"], granted.len());
+}
+
+/// Proves that a hold that runs out while there is no room to write that down ends when there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_ends_on_a_full_disk() {
+    let Some(disk) = Disk::mount("disk::a_hold_ends_on_a_full_disk") else { return };
+    let data = disk.data();
+    let settings = ["--set", "ledger.lanes=1", "--set", "ledger.disk_reserve_bytes=0"];
+    let mut gateway = Serving::start_with(&data, &settings).await;
+    let mut definition = sale(SALE, &[(CONSOLE, 1_000_000)]);
+    definition["hold_seconds"] = json!(1);
+    gateway.sell(&definition).await;
+    let mut granted = vec![("user-0".to_owned(), gateway.hold("user-0").await)];
+    let ballast = disk.fill(0);
+    buy_until_refused(&gateway, &mut granted).await;
+    wait_until(gateway.now_ms().await + 1_000).await;
+    assert!(gateway.lives(), "{}", gateway.log().text());
+    gateway.call("GET", "/v1/sales").send().await.expect(200);
+    drop(ballast);
+    for (user, id) in &granted {
+        gateway.order_becomes(user, id, "expired").await;
+    }
+    gateway.hold("late").await;
+    gateway.stop();
+    audit(&data);
+}
+
+/// Proves that a disk that the sale itself has filled, with many buyers at once, loses nothing, and
+/// that the books catch up when the disk has grown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filled_by_the_sale() {
+    let Some(disk) = Disk::mount("disk::filled_by_the_sale") else { return };
+    let data = disk.data();
+    let settings = ["--set", "ledger.lanes=1", "--set", "ledger.disk_reserve_bytes=0"];
+    let mut gateway = Serving::start_with(&data, &settings).await;
+    gateway.sell_consoles(1_000_000).await;
+    let mut buyers = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let shop = Shop::clone(&gateway);
+        buyers.spawn(async move {
+            let mut granted = Vec::new();
+            buy_as(&format!("buyer-{number}"), &shop, &mut granted).await;
+            granted
+        });
+    }
+    let mut granted = buyers.join_all().await.concat();
+    assert!(gateway.lives(), "{}", gateway.log().text());
+    buy_until_refused(&gateway, &mut granted).await;
+    disk.resize("remount,", 8 * DISK_BYTES);
+    sells_again(&gateway, &mut granted).await;
+    gateway.settled().await;
     gateway.stop();
     prove_orders(&data, &granted);
     assert_eq!(audit(&data)["sales"][0]["items"][0]["held"], granted.len());
