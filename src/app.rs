@@ -24,8 +24,8 @@ use crate::gate::{self, Gate};
 use crate::http::ops::{self, Ops, Secret, State};
 use crate::http::public::Public;
 use crate::http::{Identity, Tuning, bind, serve};
-use crate::ledger::Ledger;
 use crate::ledger::embedded::{self, Owners};
+use crate::ledger::{Durability, Ledger};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxError, OutboxTable};
@@ -141,6 +141,7 @@ impl Gateway {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             progress: progress.clone(),
+            gathers: settings.promised() != Durability::Stored,
         };
         let writer = writer.spawn(&writer_stops);
         let (state, state_receiver) = watch::channel(State::Serving);

@@ -2,8 +2,8 @@
 //!
 //! A ledger is a number of lanes. Each lane has a bounded inbox; whatever waits in it is the next
 //! batch, and a batch is one atomic step: every command in it is decided, what happened is made
-//! durable together with its outbox record, and only then is anybody answered. There is no timer: an
-//! idle lane answers at once, a busy one forms larger batches by itself.
+//! durable together with its outbox record, and only then is anybody answered. An idle
+//! lane answers at once; a busy one forms larger batches by itself, and in a crowd lets them gather.
 //!
 //! The trait offers no way to read something and write it back later: every operation is a
 //! [`Command`], and every command is one decision.

@@ -75,6 +75,10 @@ pub const LANE_INBOX: usize = 8_192;
 pub const LANE_BATCH_MAX: usize = 512;
 /// Holds that one batch expires; the rest is due in the next batch, which follows at once.
 pub const SWEEP_MAX: usize = 512;
+/// A lane whose last batch had so many commands lets the next one gather.
+pub const LANE_CROWD: usize = 8;
+/// For so long. A lane with less to do never waits.
+pub const LANE_GATHER_US: u64 = 300;
 /// An idle lane looks at its clock this often, in milliseconds.
 pub const LANE_IDLE_MS: u64 = 250;
 /// Lanes of one data dir.
@@ -84,6 +88,9 @@ pub const LANES_MAX: u16 = 256;
 pub const WRITER_RECORDS_MAX: usize = 1_024;
 /// Events that the writer digests in one transaction, unless a single record has more.
 pub const WRITER_EVENTS_MAX: usize = 2_048;
+/// Between two transactions the writer lets events gather for so long, unless buyers wait for it
+/// (durability `stored`): a transaction costs much, an event in it little.
+pub const WRITER_GATHER_MS: u64 = 20;
 /// After the last connection is gone the writer goes on draining this long, in milliseconds.
 pub const WRITER_DRAIN_MS: u64 = 5_000;
 /// The writer looks for entries this often when no bell has rung, in milliseconds.

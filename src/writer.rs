@@ -2,7 +2,7 @@
 //!
 //! One task a lane. It reads from the cursor that the store keeps, hands over a batch, and the store
 //! moves the cursor in the same transaction; then again, until nothing is left, and then it waits for
-//! the outbox to ring. A store that fails is tried again with growing, jittered pauses; nothing is
+//! the outbox to ring. While a crowd buys it lets events gather between two transactions. A store that fails is tried again with growing, jittered pauses; nothing is
 //! skipped and nothing is acknowledged, so whatever is killed in between, the next start goes on
 //! where the books stand.
 
@@ -39,6 +39,8 @@ pub struct Writer {
     pub metrics: Arc<Metrics>,
     /// Where it tells how far it is.
     pub progress: Progress,
+    /// Whether it may let events gather between two transactions; not where buyers wait for each.
+    pub gathers: bool,
 }
 
 /// Why a step of the writer did not succeed.
@@ -79,14 +81,20 @@ impl LaneWriter {
         while !*stop.borrow() {
             let known = *head.borrow_and_update();
             match self.step(&mut cursor, known).await {
-                Ok(true) => failures = 0,
-                Ok(false) => {
+                Ok(0) => {
                     failures = 0;
                     let idle = Duration::from_millis(limits::WRITER_IDLE_MS);
                     tokio::select! {
                         // Cancel-safe both: a change that is missed here is seen by the next look.
                         _ = timeout(idle, rings(&mut head)) => {}
                         _ = stop.changed() => {}
+                    }
+                }
+                Ok(events) => {
+                    failures = 0;
+                    if self.shared.gathers && events < limits::WRITER_EVENTS_MAX as u64 {
+                        let gather = Duration::from_millis(limits::WRITER_GATHER_MS);
+                        let _ = timeout(gather, stop.changed()).await;
                     }
                 }
                 Err(error) => {
@@ -104,8 +112,8 @@ impl LaneWriter {
             loop {
                 let known = *head.borrow();
                 match self.step(&mut cursor, known).await {
-                    Ok(true) => {}
-                    Ok(false) => return,
+                    Ok(0) => return,
+                    Ok(_) => {}
                     Err(error) => {
                         warn!(lane = %self.lane, %error, "stopping with entries in the outbox");
                         return;
@@ -119,8 +127,8 @@ impl LaneWriter {
         }
     }
 
-    /// Digests one batch. `false`: there was none.
-    async fn step(&self, cursor: &mut Option<Position>, head: Position) -> Result<bool, StepError> {
+    /// Digests one batch, and tells of how many events: of none where none wait.
+    async fn step(&self, cursor: &mut Option<Position>, head: Position) -> Result<u64, StepError> {
         let from = match *cursor {
             Some(known) => known,
             None => self.shared.store.cursor(self.lane).await?,
@@ -129,11 +137,11 @@ impl LaneWriter {
         self.shared.progress.moved(self.lane, from);
         if head.seq <= from.seq {
             self.shared.progress.waits_since(self.lane, None);
-            return Ok(false);
+            return Ok(0);
         }
         let (records_max, events_max) = (limits::WRITER_RECORDS_MAX, limits::WRITER_EVENTS_MAX);
         let records = self.shared.outbox.read(self.lane, from.seq, records_max, events_max).await?;
-        let Some(oldest) = records.first() else { return Ok(false) };
+        let Some(oldest) = records.first() else { return Ok(0) };
         self.shared.progress.waits_since(self.lane, Some(oldest.at));
         check_numbering(from, &records)?;
         let events: u64 = records.iter().map(|record| u64::from(record.events)).sum();
@@ -148,7 +156,7 @@ impl LaneWriter {
             error!(lane = %self.lane, count = digested.dead_letters, "put into the dead letters");
         }
         self.shared.progress.moved(self.lane, digested.cursor);
-        Ok(true)
+        Ok(events)
     }
 
     async fn failed(

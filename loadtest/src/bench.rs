@@ -14,8 +14,9 @@ use floodgate_loadtest::limits::CONNECTIONS_DEFAULT;
 use floodgate_loadtest::oracle;
 use floodgate_loadtest::rig::{self, ReserveRequest, Stats, Until};
 
+use self::cpu::Machine;
 use self::server::{ITEM, SALE, Server};
-use self::summary::{Round, Sample, Summary};
+use self::summary::{Costs, Round, Sample, Summary};
 use crate::cli::{Failure, block_on, print, print_json};
 
 /// Users of the measured run are numbered from here; those of the warm-up from zero.
@@ -27,10 +28,10 @@ pub struct BenchOptions {
     #[arg(long, value_name = "PATH")]
     floodgate: PathBuf,
     /// How often each server is measured
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 20)]
     rounds: usize,
     /// For how long, each time
-    #[arg(long, default_value_t = 8.0)]
+    #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// For how long it is warmed up before
     #[arg(long, default_value_t = 1.0)]
@@ -109,13 +110,17 @@ async fn measure(options: &BenchOptions, server: &Server) -> Result<Sample, Fail
     drained(server, drain).await?;
     let (before, own_before) =
         (cpu::of_process(server.id())?, cpu::of_process(std::process::id())?);
+    let machine = Machine::now()?;
     let stats = load(options, server, options.seconds, FIRST_MEASURED).await?;
+    let stolen = Machine::now()?.stolen_since(machine);
     let (after, own_after) = (cpu::of_process(server.id())?, cpu::of_process(std::process::id())?);
     let with_writer = match drained(server, drain).await? {
         true => Some(cpu::of_process(server.id())? - before),
         false => None,
     };
-    Ok(Sample::new(&stats, after - before, with_writer, own_after - own_before))
+    let costs =
+        Costs { server: after - before, with_writer, generator: own_after - own_before, stolen };
+    Ok(Sample::new(&stats, costs))
 }
 
 async fn load(

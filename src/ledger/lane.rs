@@ -98,7 +98,8 @@ impl Tray {
         woken.is_ok() || !batch.is_empty()
     }
 
-    fn take(&self, batch: &mut Vec<Ticket>) {
+    /// Takes whatever waits, as far as the batch has room for it.
+    pub fn take(&self, batch: &mut Vec<Ticket>) {
         for queue in [&self.first, &self.reservations] {
             let room = limits::LANE_BATCH_MAX.saturating_sub(batch.len());
             batch.extend(queue.try_iter().take(room));

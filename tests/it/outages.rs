@@ -91,13 +91,14 @@ async fn books_that_hang() {
     assert_eq!(orders["orders"], json!([]), "the books are behind");
     assert_eq!(gateway.sale(SALE).await["outbox_length"], 4);
     let path = format!("/v1/cart/items/{CONSOLE}");
-    let put = gateway.call("PUT", &path).user("bob").json(&json!({ "quantity": 2 }));
-    put.send().await.refused(503, "outcome-unknown");
+    let put = |user| gateway.call("PUT", &path).user(user).json(&json!({ "quantity": 2 }));
+    // The thread that writes hangs in the events or in bob's change; carol's is behind either.
+    put("bob").send().await.refused(503, "outcome-unknown");
+    put("carol").send().await.refused(503, "outcome-unknown");
     drop(lock);
     gateway.order_becomes("ann", &ids[0], "paid").await;
     gateway.order_becomes("ann", &ids[1], "cancelled").await;
-    assert_eq!(gateway.cart("bob").await["lines"], json!([]), "given up before it was begun");
-    let put = gateway.call("PUT", &path).user("bob").json(&json!({ "quantity": 2 }));
-    assert_eq!(put.send().await.expect(200)["lines"][0]["quantity"], 2);
+    assert_eq!(gateway.cart("carol").await["lines"], json!([]), "given up before it was begun");
+    assert_eq!(put("carol").send().await.expect(200)["lines"][0]["quantity"], 2);
     gateway.close().await;
 }

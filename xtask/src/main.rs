@@ -24,10 +24,10 @@ enum Task {
     /// The embedded gateway against a bare hyper server, in turn, with the same generator.
     Bench {
         /// How often each is measured.
-        #[arg(long, default_value_t = 5)]
+        #[arg(long, default_value_t = 20)]
         rounds: u32,
         /// Seconds of each measurement.
-        #[arg(long, default_value_t = 8)]
+        #[arg(long, default_value_t = 2)]
         seconds: u32,
     },
     /// Kills the gateway under load and audits, again and again.

@@ -7,6 +7,25 @@ use std::time::Duration;
 use floodgate_loadtest::rig::Stats;
 use serde::Serialize;
 
+/// A round in which the host took no more than this share of the CPU time away is quiet.
+///
+/// A thread that the host does not let run holds up all that wait for it. What takes three threads
+/// to answer suffers more from that than what takes one, so such a round says little of either.
+const STOLEN_MAX: f64 = 0.05;
+
+/// What a run took.
+#[derive(Clone, Copy, Debug)]
+pub struct Costs {
+    /// CPU of the server while the load went on.
+    pub server: Duration,
+    /// The same until the writer had digested everything.
+    pub with_writer: Option<Duration>,
+    /// CPU of the generator.
+    pub generator: Duration,
+    /// The share of the machine's CPU time that the host gave to others.
+    pub stolen: f64,
+}
+
 /// One run of one server.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sample {
@@ -20,6 +39,8 @@ pub struct Sample {
     pub cpu_us_per_request_digested: Option<f64>,
     /// CPU of the generator per answer.
     pub generator_cpu_us_per_request: f64,
+    /// The share of the machine's CPU time that the host gave to others, 0 to 1.
+    pub stolen: f64,
     /// Median latency.
     pub p50_us: f64,
     /// 99 of 100 answers took at most this.
@@ -60,6 +81,9 @@ pub struct Summary {
     connections: usize,
     seconds: f64,
     rounds: Vec<Round>,
+    quiet_rounds: usize,
+    quiet_throughput_ratio: Spread,
+    quiet_cpu_ratio: Spread,
     throughput_ratio: Spread,
     cpu_ratio: Spread,
     bare_requests_per_second: Spread,
@@ -69,20 +93,16 @@ pub struct Summary {
 }
 
 impl Sample {
-    pub fn new(
-        stats: &Stats,
-        cpu: Duration,
-        with_writer: Option<Duration>,
-        generator: Duration,
-    ) -> Self {
+    pub fn new(stats: &Stats, costs: Costs) -> Self {
         let requests: u64 = stats.status_code_distribution.values().sum();
         let per_request = |cpu: Duration| cpu.as_secs_f64() * 1e6 / (requests.max(1) as f64);
         Self {
             requests,
             requests_per_second: stats.summary.requests_per_sec,
-            cpu_us_per_request: per_request(cpu),
-            cpu_us_per_request_digested: with_writer.map(per_request),
-            generator_cpu_us_per_request: per_request(generator),
+            cpu_us_per_request: per_request(costs.server),
+            cpu_us_per_request_digested: costs.with_writer.map(per_request),
+            generator_cpu_us_per_request: per_request(costs.generator),
+            stolen: costs.stolen,
             p50_us: stats.latency_percentiles.p50 * 1e6,
             p99_us: stats.latency_percentiles.p99 * 1e6,
             statuses: stats.status_code_distribution.clone(),
@@ -103,6 +123,11 @@ impl Round {
         let cpu_ratio = floodgate.cpu_us_per_request / bare.cpu_us_per_request;
         Self { bare, floodgate, throughput_ratio, cpu_ratio }
     }
+
+    /// Whether the machine was this one's own.
+    fn is_quiet(&self) -> bool {
+        self.bare.stolen.max(self.floodgate.stolen) <= STOLEN_MAX
+    }
 }
 
 impl Spread {
@@ -122,9 +147,13 @@ impl Spread {
 impl Summary {
     pub fn new(connections: usize, seconds: f64, rounds: Vec<Round>) -> Self {
         let of = |value: fn(&Round) -> f64| Spread::of(rounds.iter().map(value));
+        let quiet: Vec<&Round> = rounds.iter().filter(|round| round.is_quiet()).collect();
         Self {
             connections,
             seconds,
+            quiet_rounds: quiet.len(),
+            quiet_throughput_ratio: Spread::of(quiet.iter().map(|round| round.throughput_ratio)),
+            quiet_cpu_ratio: Spread::of(quiet.iter().map(|round| round.cpu_ratio)),
             throughput_ratio: of(|round| round.throughput_ratio),
             cpu_ratio: of(|round| round.cpu_ratio),
             bare_requests_per_second: of(|round| round.bare.requests_per_second),
@@ -172,7 +201,7 @@ impl fmt::Display for Summary {
         writeln!(f, "{} connections, {} s a run", self.connections, self.seconds)?;
         writeln!(
             f,
-            "{:<5} {:<9} {:>9} {:>10} {:>10} {:>9} {:>9} {:>9} {:>8}",
+            "{:<5} {:<9} {:>9} {:>10} {:>10} {:>9} {:>9} {:>9} {:>8} {:>8}",
             "round",
             "server",
             "answers/s",
@@ -181,14 +210,15 @@ impl fmt::Display for Summary {
             "load CPU",
             "p50 µs",
             "p99 µs",
-            "not 201"
+            "not 201",
+            "stolen"
         )?;
         for (number, round) in self.rounds.iter().enumerate() {
             for (name, sample) in [("bare", &round.bare), ("floodgate", &round.floodgate)] {
                 let digested = sample.cpu_us_per_request_digested;
                 writeln!(
                     f,
-                    "{:<5} {name:<9} {:>9.0} {:>10.2} {:>10} {:>9.2} {:>9.0} {:>9.0} {:>8}",
+                    "{:<5} {name:<9} {:>9.0} {:>10.2} {:>10} {:>9.2} {:>9.0} {:>9.0} {:>8} {:>7.1}%",
                     number + 1,
                     sample.requests_per_second,
                     sample.cpu_us_per_request,
@@ -196,11 +226,13 @@ impl fmt::Display for Summary {
                     sample.generator_cpu_us_per_request,
                     sample.p50_us,
                     sample.p99_us,
-                    sample.other_than_created()
+                    sample.other_than_created(),
+                    sample.stolen * 100.0
                 )?;
             }
         }
-        writeln!(f, "median (least - most)")?;
+        let quiet = self.quiet_rounds;
+        writeln!(f, "median (least - most) of all rounds; quiet: {quiet} with at most 5 % stolen")?;
         for (name, spread) in [
             ("answers/s, bare", self.bare_requests_per_second),
             ("answers/s, floodgate", self.floodgate_requests_per_second),
@@ -208,6 +240,8 @@ impl fmt::Display for Summary {
             ("CPU µs, bare", self.bare_cpu_us),
             ("CPU µs, floodgate", self.floodgate_cpu_us),
             ("CPU µs, floodgate by bare", self.cpu_ratio),
+            ("answers/s by bare, quiet", self.quiet_throughput_ratio),
+            ("CPU µs by bare, quiet", self.quiet_cpu_ratio),
         ] {
             writeln!(f, "  {name:<30} {spread}")?;
         }

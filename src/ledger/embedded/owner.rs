@@ -84,7 +84,15 @@ impl Owner {
     /// Serves until it is to stop and nothing waits, or until the journal fails.
     pub(super) fn run(mut self, tray: &Tray, stop: &AtomicBool) {
         let mut batch = Vec::with_capacity(limits::LANE_BATCH_MAX);
+        let mut before = 0;
         while tray.collect(&mut batch, self.idle()) {
+            if before >= limits::LANE_CROWD {
+                // In a crowd more come while this thread looks away; a sync for each few of them
+                // would only take the CPU from those who bring them.
+                std::thread::sleep(Duration::from_micros(limits::LANE_GATHER_US));
+                tray.take(&mut batch);
+            }
+            before = batch.len();
             if batch.is_empty() && stop.load(Ordering::Acquire) {
                 break;
             }
