@@ -18,20 +18,23 @@ use tracing::info;
 
 use crate::catalog::Catalog;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Settings;
+use crate::config::{LedgerSettings, Settings};
 use crate::engine::Position;
 use crate::gate::{self, Gate};
 use crate::http::ops::{self, Ops, Secret, State};
 use crate::http::public::Public;
 use crate::http::{Identity, Tuning, bind, serve};
-use crate::ledger::embedded::{self, Owners};
+use crate::ledger::embedded::{self, DataDirLock, Owners};
+use crate::ledger::redis;
+use crate::ledger::redis::server::Server;
 use crate::ledger::{Durability, Ledger};
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::outbox::{Outbox, OutboxError, OutboxTable};
+use crate::outbox::{Outbox, OutboxError, OutboxStream, OutboxTable};
+use crate::reconcile::Books;
 use crate::sale::LaneId;
 use crate::store::Store;
-use crate::store::sqlite::{self, SqliteStore};
+use crate::store::sqlite::{self, Archives, SqliteStore};
 use crate::writer::{Progress, Writer};
 
 pub use token::{TokenError, read as read_token};
@@ -55,16 +58,22 @@ pub struct Gateway {
     listener: tokio::task::JoinHandle<()>,
     upkeep: tokio::task::JoinHandle<()>,
     writer: JoinSet<()>,
-    owners: Owners,
+    decides: Decides,
     ops: JoinHandle<()>,
 }
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The ledger.
+    /// The embedded ledger.
     #[error(transparent)]
     Ledger(#[from] embedded::OpenError),
+    /// The ledger in Redis.
+    #[error(transparent)]
+    Redis(#[from] redis::OpenError),
+    /// A part of it panicked.
+    #[error("the gateway does not start: {0}")]
+    Panicked(#[from] io::Error),
     /// The books.
     #[error(transparent)]
     Store(#[from] sqlite::OpenError),
@@ -88,7 +97,8 @@ pub enum StartError {
 }
 
 impl Gateway {
-    /// Starts a gateway on the embedded ledger and store of `settings.data_dir`. Within a runtime.
+    /// Starts a gateway on the ledger that the settings name, with the books of `settings.data_dir`.
+    /// Within a runtime.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
@@ -99,7 +109,12 @@ impl Gateway {
         let catalog = Arc::new(Catalog::default());
         let lock = embedded::lock_data_dir(dir)?;
         let (token, new_token) = token::load(settings)?;
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir)?);
+        let archives = if settings.redis_url.is_some() { Archives::Yes } else { Archives::No };
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir, archives)?);
+        let mut digested = Vec::new();
+        for lane in (0..settings.ledger.lanes).map(LaneId) {
+            digested.push(store.cursor(lane).await?);
+        }
         let (failed_sender, failed) = watch::channel(false);
         let around = embedded::Surroundings {
             catalog: Arc::clone(&catalog),
@@ -107,20 +122,14 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             failed: failed_sender,
         };
-        let lanes = settings.ledger;
-        let lanes =
-            embedded::Settings { lanes: lanes.lanes, disk_reserve_bytes: lanes.disk_reserve_bytes };
-        let mut digested = Vec::new();
-        for lane in (0..lanes.lanes).map(LaneId) {
-            digested.push(store.cursor(lane).await?);
-        }
-        let (ledger, owners) = embedded::open(dir, lock, lanes, &digested, &around)?;
-        let ledger: Arc<dyn Ledger> = Arc::new(ledger);
-        let heads = (0..ledger.lanes()).map(|lane| ledger.head(LaneId(lane))).collect();
-        let ends = match Ends::open(settings, heads) {
+        let LedgerSide { ledger, outbox, decides } = match &settings.redis_url {
+            None => LedgerSide::embedded(settings, lock, &digested, &around)?,
+            Some(url) => LedgerSide::redis(settings, url, lock, &store, &around).await?,
+        };
+        let ends = match Ends::open(settings) {
             Ok(ends) => ends,
             Err(error) => {
-                drop(owners.stop());
+                drop(decides.stop());
                 return Err(error);
             }
         };
@@ -136,7 +145,7 @@ impl Gateway {
         }));
         let (stop_writer, writer_stops) = watch::channel(false);
         let writer = Writer {
-            outbox: ends.outbox,
+            outbox,
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
@@ -182,7 +191,7 @@ impl Gateway {
             listener,
             upkeep,
             writer,
-            owners,
+            decides,
             ops,
         })
     }
@@ -201,8 +210,8 @@ impl Gateway {
         self.stop_public.send_replace(true);
         // A listener that panicked has nothing left to wait for.
         let _ = self.listener.await;
-        let owners = self.owners;
-        let lock = tokio::task::spawn_blocking(move || owners.stop()).await;
+        let decides = self.decides;
+        let lock = tokio::task::spawn_blocking(move || decides.stop()).await;
         self.stop_writer.send_replace(true);
         let mut writer = self.writer;
         while writer.join_next().await.is_some() {}
@@ -224,9 +233,98 @@ async fn keep_up(metrics: Arc<Metrics>) {
     }
 }
 
-/// What a gateway reads from and listens on: everything that may still fail once the lanes run.
-struct Ends {
+/// The ledger of a gateway, and what is read of it.
+struct LedgerSide {
+    ledger: Arc<dyn Ledger>,
     outbox: Arc<dyn Outbox>,
+    decides: Decides,
+}
+
+/// The threads of the ledger. The data dir is this process's as long as they run.
+enum Decides {
+    Embedded(Owners),
+    Redis {
+        workers: redis::Workers,
+        lock: DataDirLock,
+        /// Never raised: a lane that cannot go on is opened anew. Kept, for without it nobody could.
+        _failed: watch::Sender<bool>,
+    },
+}
+
+impl LedgerSide {
+    fn embedded(
+        settings: &Settings,
+        lock: DataDirLock,
+        digested: &[Position],
+        around: &embedded::Surroundings,
+    ) -> Result<Self, StartError> {
+        let dir = &settings.data_dir;
+        let LedgerSettings { lanes, disk_reserve_bytes, .. } = settings.ledger;
+        let lanes = embedded::Settings { lanes, disk_reserve_bytes };
+        let (ledger, owners) = embedded::open(dir, lock, lanes, digested, around)?;
+        let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+        match OutboxTable::open(dir, heads(ledger.as_ref())) {
+            Ok(outbox) => {
+                Ok(Self { ledger, outbox: Arc::new(outbox), decides: Decides::Embedded(owners) })
+            }
+            Err(error) => {
+                drop(owners.stop());
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn redis(
+        settings: &Settings,
+        url: &str,
+        lock: DataDirLock,
+        store: &Arc<dyn Store>,
+        around: &embedded::Surroundings,
+    ) -> Result<Self, StartError> {
+        let LedgerSettings { lanes, in_flight, batch_max, replicas, retention_seconds, .. } =
+            settings.ledger;
+        let promise = redis::Promise { durability: settings.promised(), replicas };
+        let lanes = redis::Settings { lanes, in_flight, batch_max, promise };
+        let server = Arc::new(Server::of(url).map_err(redis::OpenError::from)?);
+        let failed = around.failed.clone();
+        let around = redis::Around {
+            catalog: Arc::clone(&around.catalog),
+            metrics: Arc::clone(&around.metrics),
+            recall: Arc::new(Books::new(Arc::clone(store))),
+        };
+        let opened = tokio::task::spawn_blocking({
+            let server = Arc::clone(&server);
+            move || redis::open(&server, lanes, &around)
+        });
+        // A panic there is one here.
+        let (ledger, workers) =
+            opened.await.map_err(|panic| io::Error::other(panic.to_string()))??;
+        let retention = Duration::from_secs(retention_seconds);
+        let outbox = OutboxStream::new(&server, heads(&ledger), retention);
+        let decides = Decides::Redis { workers, lock, _failed: failed };
+        Ok(Self { ledger: Arc::new(ledger), outbox: Arc::new(outbox), decides })
+    }
+}
+
+impl Decides {
+    /// Lets every lane serve what waits. The lock is the caller's then.
+    fn stop(self) -> DataDirLock {
+        match self {
+            Decides::Embedded(owners) => owners.stop(),
+            Decides::Redis { workers, lock, .. } => {
+                workers.stop();
+                lock
+            }
+        }
+    }
+}
+
+fn heads(ledger: &dyn Ledger) -> Vec<watch::Receiver<Position>> {
+    (0..ledger.lanes()).map(|lane| ledger.head(LaneId(lane))).collect()
+}
+
+/// What a gateway listens on: everything that may still fail once the lanes run.
+struct Ends {
     public: tokio::net::TcpListener,
     public_address: SocketAddr,
     ops: OpsEnd,
@@ -240,11 +338,7 @@ struct OpsEnd {
 }
 
 impl Ends {
-    fn open(
-        settings: &Settings,
-        heads: Vec<watch::Receiver<Position>>,
-    ) -> Result<Self, StartError> {
-        let outbox = Arc::new(OutboxTable::open(&settings.data_dir, heads)?);
+    fn open(settings: &Settings) -> Result<Self, StartError> {
         let open = |address| -> io::Result<_> {
             let listener = bind(address)?;
             let address = listener.local_addr()?;
@@ -260,7 +354,7 @@ impl Ends {
             .build()
             .map_err(failed(settings.ops_listen))?;
         let ops = OpsEnd { listener, runtime };
-        Ok(Self { outbox, public, public_address, ops, ops_address })
+        Ok(Self { public, public_address, ops, ops_address })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The audit: reads ledger, outbox and books directly and proves that they agree.
 //!
-//! It trusts neither the engine's counters nor the API. The journal's events are folded here once more,
+//! It trusts neither the engine's counters nor the API. The ledger's events are folded here once more,
 //! by other code than the engine's, with every rule checked at every event; then the books are laid
 //! beside the fold, as it stood where the books' cursor stands. What lies after the cursor is lag, not
 //! a fault.
@@ -10,6 +10,7 @@
 mod books;
 mod findings;
 mod fold;
+mod source;
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +18,11 @@ use serde::Serialize;
 
 use self::findings::Findings;
 use self::fold::Fold;
+use self::source::Source;
 use crate::clock::Millis;
+use crate::config::Settings;
 use crate::ledger::journal;
+use crate::ledger::redis::server::Server;
 use crate::sale::{LaneId, SaleId};
 use crate::sqlite;
 use crate::store::sqlite as books_file;
@@ -74,50 +78,75 @@ pub enum AuditError {
     /// There is nothing to audit.
     #[error("{0} holds no ledger and no books")]
     Nothing(PathBuf),
-    /// A file cannot be read.
-    #[error("{path}: {cause}", path = path.display())]
+    /// A file or a lane cannot be read.
+    #[error("{what}: {cause}")]
     Unreadable {
         /// Which.
-        path: PathBuf,
-        /// In SQLite's words.
-        cause: rusqlite::Error,
+        what: String,
+        /// In the words of SQLite or Redis.
+        cause: String,
     },
 }
 
-/// Audits a data dir; of one sale only, if one is named.
+/// Where the ledger is that is audited.
+#[derive(Clone, Copy, Debug)]
+pub enum LedgerAt<'a> {
+    /// In the data dir.
+    DataDir,
+    /// In Redis.
+    Redis {
+        /// As in the configuration.
+        url: &'a str,
+        /// How many lanes it has.
+        lanes: u16,
+    },
+}
+
+impl<'a> LedgerAt<'a> {
+    /// Where these settings have it.
+    pub fn of(settings: &'a Settings) -> Self {
+        let lanes = settings.ledger.lanes;
+        settings.redis_url.as_deref().map_or(Self::DataDir, |url| Self::Redis { url, lanes })
+    }
+}
+
+/// Audits the ledger and the books of a data dir; of one sale only, if one is named.
 ///
 /// # Errors
 /// [`AuditError`] where there is no verdict. What is wrong is in the report.
-pub fn run(dir: &Path, sale: Option<&SaleId>) -> Result<Report, AuditError> {
+pub fn run(dir: &Path, ledger: LedgerAt<'_>, sale: Option<&SaleId>) -> Result<Report, AuditError> {
     let store_path = books_file::path(dir);
-    let lanes: Vec<(LaneId, PathBuf)> = (0..crate::limits::LANES_MAX)
-        .map(|lane| (LaneId(lane), journal::path(dir, LaneId(lane))))
-        .take_while(|(_, path)| path.exists())
-        .collect();
-    if lanes.is_empty() || !store_path.exists() {
+    if !store_path.exists() {
         return Err(AuditError::Nothing(dir.to_owned()));
     }
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |cause| AuditError::Unreadable { path, cause }
+    let sources = sources(dir, ledger)?;
+    if sources.is_empty() {
+        return Err(AuditError::Nothing(dir.to_owned()));
+    }
+    let unreadable = |cause: rusqlite::Error| AuditError::Unreadable {
+        what: store_path.display().to_string(),
+        cause: cause.to_string(),
     };
-    // One instant of the books first; the journals, read later, reach at least as far.
-    let mut store = sqlite::open_reader(&store_path).map_err(unreadable(&store_path))?;
-    let books = store.transaction().map_err(unreadable(&store_path))?;
+    let lane_unreadable =
+        |lane: LaneId| move |cause| AuditError::Unreadable { what: format!("lane {lane}"), cause };
+    // One instant of the books first; the lanes, read later, reach at least as far.
+    let mut store = sqlite::open_reader(&store_path).map_err(unreadable)?;
+    let books = store.transaction().map_err(unreadable)?;
     let mut findings = Findings::new(sale.cloned());
     let mut folds = Vec::new();
-    for (lane, path) in &lanes {
-        let cursor = books::cursor(&books, *lane).map_err(unreadable(&store_path))?;
-        let mut fold = Fold::new(*lane, path).map_err(unreadable(path))?;
-        fold.up_to(Some(cursor), &mut findings).map_err(unreadable(path))?;
+    for (lane, source) in sources {
+        let cursor = books::cursor(&books, lane).map_err(unreadable)?;
+        let mut fold = Fold::new(lane, source);
+        fold.up_to(Some(cursor), &mut findings).map_err(lane_unreadable(lane))?;
         folds.push(fold);
     }
-    let counts = books::compare(&books, &folds, &mut findings).map_err(unreadable(&store_path))?;
+    let counts = books::compare(&books, &folds, &mut findings).map_err(unreadable)?;
     drop(books);
     let mut undigested = 0;
-    for (fold, (_, path)) in folds.iter_mut().zip(&lanes) {
-        let digested = fold.seq();
-        fold.up_to(None, &mut findings).map_err(unreadable(path))?;
+    for fold in &mut folds {
+        let (lane, digested) = (fold.lane, fold.seq());
+        Source::compare(fold, &mut findings).map_err(lane_unreadable(lane))?;
+        fold.up_to(None, &mut findings).map_err(lane_unreadable(lane))?;
         undigested += fold.seq().saturating_sub(digested);
         fold.close(&mut findings);
     }
@@ -135,6 +164,33 @@ pub fn run(dir: &Path, sale: Option<&SaleId>) -> Result<Report, AuditError> {
     }
     let checks = findings.into_checks();
     Ok(Report { ok: checks.iter().all(|check| check.ok), checks, sales, undigested })
+}
+
+/// Every lane, and where its records are.
+fn sources(dir: &Path, ledger: LedgerAt<'_>) -> Result<Vec<(LaneId, Source)>, AuditError> {
+    let unreadable =
+        |lane: LaneId| move |cause| AuditError::Unreadable { what: format!("lane {lane}"), cause };
+    match ledger {
+        LedgerAt::DataDir => (0..crate::limits::LANES_MAX)
+            .map(|lane| (LaneId(lane), journal::path(dir, LaneId(lane))))
+            .take_while(|(_, path)| path.exists())
+            .map(|(lane, path)| Ok((lane, Source::journal(&path).map_err(unreadable(lane))?)))
+            .collect(),
+        LedgerAt::Redis { url, lanes } => {
+            let server = Server::of(url).map_err(|error| AuditError::Unreadable {
+                what: "the ledger".to_owned(),
+                cause: error.to_string(),
+            })?;
+            let books = books_file::path(dir);
+            (0..lanes)
+                .map(LaneId)
+                .map(|lane| {
+                    let source = Source::redis(&server, lane, &books).map_err(unreadable(lane))?;
+                    Ok((lane, source))
+                })
+                .collect()
+        }
+    }
 }
 
 /// What a rule says of one event.

@@ -21,7 +21,6 @@ pub use seen::Seen;
 pub use tally::Tally;
 
 use crate::clock::Millis;
-use crate::engine::SaleRecord;
 use crate::sale::{Counters, ItemId, SaleDefinition, SaleId, SaleState, Window};
 
 /// All sales that this gateway knows.
@@ -61,18 +60,25 @@ impl Catalog {
     }
 
     /// Takes over a sale as its lane has it now. For the lane's owner, after a batch is durable.
-    pub fn publish(&self, record: &SaleRecord) -> Arc<SaleCard> {
-        let id = &record.definition().id;
-        let card = self.sale(id.as_str()).unwrap_or_else(|| self.add(record));
-        card.update(record.window(), record.counters());
+    pub fn publish(
+        &self,
+        definition: &Arc<SaleDefinition>,
+        window: &Window,
+        counters: &[Counters],
+    ) -> Arc<SaleCard> {
+        let card = self.sale(definition.id.as_str()).unwrap_or_else(|| self.add(definition));
+        card.update(window, counters);
         card
     }
 
-    fn add(&self, record: &SaleRecord) -> Arc<SaleCard> {
+    fn add(&self, definition: &Arc<SaleDefinition>) -> Arc<SaleCard> {
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
-        let card = Arc::new(SaleCard::new(record));
+        if let Some(added_meanwhile) = self.sale(definition.id.as_str()) {
+            return added_meanwhile;
+        }
+        let card = Arc::new(SaleCard::new(Arc::clone(definition)));
         let mut sales = self.sales.load().as_ref().clone();
-        sales.insert(record.definition().id.clone(), Arc::clone(&card));
+        sales.insert(definition.id.clone(), Arc::clone(&card));
         self.sales.store(Arc::new(sales));
         card
     }
@@ -126,8 +132,7 @@ impl Availability {
 }
 
 impl SaleCard {
-    fn new(record: &SaleRecord) -> Self {
-        let definition = Arc::clone(record.definition());
+    fn new(definition: Arc<SaleDefinition>) -> Self {
         let items = &definition.items;
         let stock: u64 = items.iter().map(|item| item.stock).sum();
         Self {
@@ -140,7 +145,8 @@ impl SaleCard {
         }
     }
 
-    fn update(&self, window: &Window, counters: &[Counters]) {
+    /// Takes over what its lane says of it now.
+    pub fn update(&self, window: &Window, counters: &[Counters]) {
         self.window.set(window);
         for (item, counters) in self.items.iter().zip(counters) {
             item.stock.store(counters.stock, Release);

@@ -14,7 +14,7 @@ mod command;
 mod decide;
 mod event;
 #[cfg(test)]
-mod proof;
+pub(crate) mod proof;
 mod state;
 
 pub use command::{Authority, Command, OrderedLine, Reserve};

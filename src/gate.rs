@@ -88,6 +88,8 @@ pub enum Denied {
     Overloaded,
     /// The ledger does not work. Nothing was done.
     LedgerUnavailable,
+    /// The ledger may have forgotten and is being brought back to what is known. Nothing was done.
+    LedgerFenced,
     /// Done or not: asking again under the same key tells.
     OutcomeUnknown,
 }
@@ -99,6 +101,7 @@ impl Denied {
             Denied::Refused(refusal) => refusal.code(),
             Denied::Overloaded => "overloaded",
             Denied::LedgerUnavailable => "ledger-unavailable",
+            Denied::LedgerFenced => "ledger-fenced",
             Denied::OutcomeUnknown => "outcome-unknown",
         }
     }
@@ -115,6 +118,7 @@ impl From<Fault> for Denied {
         match fault {
             Fault::Overloaded => Denied::Overloaded,
             Fault::Unavailable => Denied::LedgerUnavailable,
+            Fault::Fenced => Denied::LedgerFenced,
             Fault::Unknown => Denied::OutcomeUnknown,
         }
     }
@@ -187,7 +191,8 @@ impl Gate {
         // A retry of a request that may have been granted is for the ledger to answer, whatever the
         // sale has come to since. To be asked after the sale was looked at, not before: between the
         // two the first try may have gone through the ledger and taken the last unit.
-        let may_be_retry = key.is_some() && card.seen.contains(&id);
+        // Where other gateways decide too, the first try may have come through one of them.
+        let may_be_retry = key.is_some() && (self.ledger.is_shared() || card.seen.contains(&id));
         if let Some((denied, counter)) = refusal.filter(|_| !may_be_retry) {
             counter.increment(1);
             return Err(denied);
@@ -200,7 +205,9 @@ impl Gate {
         let answer =
             self.ask(lane, Command::Reserve(reserve)).await.map_err(|denied| match denied {
                 // Nothing was done now, but perhaps by the first try: this is no definite no.
-                Denied::Overloaded | Denied::LedgerUnavailable if may_be_retry => {
+                Denied::Overloaded | Denied::LedgerUnavailable | Denied::LedgerFenced
+                    if may_be_retry =>
+                {
                     Denied::OutcomeUnknown
                 }
                 denied => denied,

@@ -13,6 +13,8 @@ pub(crate) mod contract;
 pub mod embedded;
 pub mod journal;
 pub(crate) mod lane;
+pub(crate) mod postman;
+pub mod redis;
 
 pub use lane::{Inbox, LaneGauge, Ticket, inbox};
 
@@ -46,6 +48,23 @@ pub trait Ledger: Send + Sync {
 
     /// How busy a lane is.
     fn gauge(&self, lane: LaneId) -> LaneGauge;
+
+    /// Whether a lane works.
+    fn health(&self, lane: LaneId) -> Health;
+
+    /// Whether other gateways decide here too: then nobody but the ledger knows all requests.
+    fn is_shared(&self) -> bool;
+}
+
+/// Whether a lane works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It decides.
+    Up,
+    /// It may have forgotten, and decides nothing until it has been compared with the books.
+    Fenced,
+    /// It cannot be reached, or has failed.
+    Down,
 }
 
 /// An answer under way. Dropping it does not take the command back.
@@ -70,6 +89,9 @@ pub enum Fault {
     /// The lane does not work. Definitely not done.
     #[error("the ledger is unavailable")]
     Unavailable,
+    /// The lane may have forgotten, and is being brought back to what is known. Definitely not done.
+    #[error("the lane is fenced")]
+    Fenced,
     /// Done or not: nobody knows yet. Asking again with the same identity tells.
     #[error("the outcome is unknown")]
     Unknown,

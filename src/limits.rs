@@ -81,6 +81,28 @@ pub const LANE_CROWD: usize = 8;
 pub const LANE_GATHER_US: u64 = 300;
 /// An idle lane looks at its clock this often, in milliseconds.
 pub const LANE_IDLE_MS: u64 = 250;
+/// Waiting for a connection to Redis.
+pub const REDIS_CONNECT_MS: u64 = 1_000;
+/// Waiting for one answer of Redis. Beyond it the outcome is unknown, and is asked for again.
+pub const REDIS_CALL_MS: u64 = 500;
+/// Asking again ends after this. Below [`LEDGER_REPLY_MS`].
+pub const REDIS_ANSWER_MS: u64 = 1_500;
+/// Waiting for replicas, in one `WAIT`. Beyond it the outcome is unknown.
+pub const REDIS_WAIT_MS: u64 = 400;
+/// A lane that could not be opened is left alone for so long: least and most, in milliseconds.
+pub const REDIS_BACKOFF_MS: (u64, u64) = (50, 250);
+/// A gateway asks a lane for its sales, and for holds that ran out, this often.
+pub const REDIS_TICK_MS: u64 = 100;
+/// A gateway that cannot open every lane in this time does not start.
+pub const REDIS_OPEN_MS: u64 = 30_000;
+/// Sales that one answer reports. More than one call can touch.
+pub const REDIS_REPORTS_MAX: usize = 1_100;
+/// Calls of a lane that may be under way at once.
+pub const REDIS_IN_FLIGHT_MAX: usize = 16;
+/// Whoever brings a lane back and is silent for so long is followed by another.
+pub const RECOVERY_LEASE_MS: u64 = 5_000;
+/// Values in one write of a recovery, and entries in one read.
+pub const RECOVERY_PAGE: usize = 1_000;
 /// Lanes of one data dir.
 pub const LANES_MAX: u16 = 256;
 

@@ -6,9 +6,11 @@
 //! seen at once, and how far a reader lags is a subtraction.
 
 mod record;
+pub mod stream;
 mod table;
 
 pub use record::{Record, Unreadable};
+pub use stream::OutboxStream;
 pub use table::OutboxTable;
 
 use std::future::Future;
@@ -35,18 +37,19 @@ pub struct OutboxError {
 /// The reader's side of the lanes' outboxes.
 ///
 /// Contract: `read` returns whole records in order, beginning with the first that has events after
-/// `seq`; reading changes nothing and may be repeated from any earlier `seq` that is still kept.
+/// `after`; reading changes nothing and may be repeated from any earlier position that is still kept.
+/// Whoever reads after a position has digested what is before it.
 pub trait Outbox: Send + Sync {
     /// How many lanes there are.
     fn lanes(&self) -> u16;
     /// The position of each lane's last record; changes ring the reader's bell.
     fn head(&self, lane: LaneId) -> watch::Receiver<Position>;
-    /// The records after `seq`: at most `records_max`, and no further one once `events_max` events
+    /// The records after a position: at most `records_max`, and no further one once `events_max` events
     /// have been read. Empty where there are none.
     fn read(
         &self,
         lane: LaneId,
-        seq: u64,
+        after: Position,
         records_max: usize,
         events_max: usize,
     ) -> Reading<'_, Vec<Record>>;

@@ -37,6 +37,9 @@ pub trait Store: Send + Sync {
     fn cursor(&self, lane: LaneId) -> Job<'_, Position>;
     /// Digests records that follow `cursor` without a gap.
     fn digest(&self, lane: LaneId, cursor: Position, batch: Vec<Digestible>) -> Job<'_, Digested>;
+    /// What was digested of a lane after `seq`, in order, at most `max` records; nothing where the store
+    /// does not keep it.
+    fn archive(&self, lane: LaneId, seq: u64, max: usize) -> Job<'_, Vec<Record>>;
     /// A user's order.
     fn order(&self, user: UserId, id: ReservationId) -> Job<'_, Option<Order>>;
     /// A user's orders, newest first, after a mark; at most `max`.

@@ -140,7 +140,7 @@ impl LaneWriter {
             return Ok(0);
         }
         let (records_max, events_max) = (limits::WRITER_RECORDS_MAX, limits::WRITER_EVENTS_MAX);
-        let records = self.shared.outbox.read(self.lane, from.seq, records_max, events_max).await?;
+        let records = self.shared.outbox.read(self.lane, from, records_max, events_max).await?;
         let Some(oldest) = records.first() else { return Ok(0) };
         self.shared.progress.waits_since(self.lane, Some(oldest.at));
         check_numbering(from, &records)?;

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod ops;
 pub mod oracle;
 pub mod progress;
+pub mod redis_server;
 pub mod rig;
 pub mod stop;
 pub mod timestamp;

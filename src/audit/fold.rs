@@ -3,28 +3,21 @@
 //! Nothing is counted that can be recomputed: units are summed over reservations, stock over events.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-
-use rusqlite::Connection;
 
 use super::findings::{Findings, Promise};
+use super::source::Source;
 use super::{ItemTotals, SaleTotals, at, rule};
 use crate::clock::Millis;
-use crate::engine::{Event, Return};
-use crate::ledger::journal;
+use crate::engine::{Event, Position, Return};
 use crate::sale::{
     LaneId, Line, PaymentRef, Reservation, ReservationId, SaleDefinition, SaleId, UserId, Window,
 };
-use crate::sqlite;
-
-/// Records read at once.
-const PAGE: usize = 1_024;
 
 /// A lane, as its events say.
 pub(super) struct Fold {
     pub(super) lane: LaneId,
-    connection: Connection,
-    seq: u64,
+    pub(super) source: Source,
+    last: Position,
     last_at: Millis,
     pub(super) sales: BTreeMap<SaleId, SaleFold>,
     pub(super) reservations: HashMap<ReservationId, ReservationFold>,
@@ -40,7 +33,7 @@ pub(super) struct SaleFold {
 }
 
 /// An item, as its events say.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ItemFold {
     pub(super) stock: i64,
     pub(super) held: i64,
@@ -65,20 +58,28 @@ impl ReservationFold {
 }
 
 impl Fold {
-    pub(super) fn new(lane: LaneId, path: &Path) -> rusqlite::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(lane: LaneId, source: Source) -> Self {
+        Self {
             lane,
-            connection: sqlite::open_reader(path)?,
-            seq: 0,
+            source,
+            last: Position::default(),
             last_at: Millis(0),
             sales: BTreeMap::new(),
             reservations: HashMap::new(),
-        })
+        }
     }
 
     /// The last event folded.
     pub(super) fn seq(&self) -> u64 {
-        self.seq
+        self.last.seq
+    }
+
+    /// An item by its sale and its place there, from 1 on: what is available of it, and the rest.
+    pub(super) fn item_at(&self, sale: &str, place: &str) -> Option<(i64, ItemFold)> {
+        let sale = self.sales.get(sale)?;
+        let place = place.parse::<usize>().ok()?.checked_sub(1)?;
+        let item = sale.items.get(sale.definition.items.get(place)?.id.as_str())?;
+        Some((item.stock - item.held - item.confirmed, *item))
     }
 
     /// Folds on, to an event or to the end.
@@ -86,24 +87,24 @@ impl Fold {
         &mut self,
         end: Option<u64>,
         findings: &mut Findings,
-    ) -> rusqlite::Result<()> {
+    ) -> Result<(), String> {
         let end = end.unwrap_or(u64::MAX);
-        while self.seq < end {
-            let records = journal::read_after(&self.connection, self.seq, PAGE, usize::MAX)?;
+        while self.last.seq < end {
+            let records = self.source.after(self.lane, self.last)?;
             if records.is_empty() {
                 let lane = self.lane;
                 let whole = end == u64::MAX;
                 findings.look_at_all(
                     Promise::Journal,
                     rule(whole, || {
-                        let seq = self.seq;
+                        let seq = self.last.seq;
                         format!("lane {lane} ends at event {seq}, the books have digested {end}")
                     }),
                 );
                 return Ok(());
             }
             for record in records.iter().take_while(|record| record.last.seq <= end) {
-                let next = self.seq + 1;
+                let next = self.last.seq + 1;
                 let numbered = rule(record.first_seq() == next, || {
                     let found = record.first_seq();
                     format!("lane {}: expected event {next}, found {found}", self.lane)
@@ -124,7 +125,7 @@ impl Fold {
                         findings.look_at_all(Promise::Journal, Err(damaged.to_string()));
                     }
                 }
-                self.seq = record.last.seq;
+                self.last = record.last;
             }
             if records.last().is_some_and(|record| record.last.seq > end) {
                 return Ok(());

@@ -2,7 +2,7 @@
 
 use super::arguments::ConfigArguments;
 use super::{Exit, Failure, config, say, table};
-use crate::audit::{self, AuditError, Report};
+use crate::audit::{self, AuditError, LedgerAt, Report};
 use crate::sale::SaleId;
 
 pub(super) fn run(
@@ -15,13 +15,15 @@ pub(super) fn run(
         .map(SaleId::parse)
         .transpose()
         .map_err(|error| Failure::new(Exit::Usage, format!("--sale {error}")))?;
-    let report = audit::run(&settings.data_dir, sale.as_ref()).map_err(|error| {
-        let exit = match error {
-            AuditError::Nothing(_) => Exit::Unavailable,
-            AuditError::Unreadable { .. } => Exit::Failure,
-        };
-        Failure::new(exit, error.to_string())
-    })?;
+    let report = audit::run(&settings.data_dir, LedgerAt::of(&settings), sale.as_ref()).map_err(
+        |error| {
+            let exit = match error {
+                AuditError::Nothing(_) => Exit::Unavailable,
+                AuditError::Unreadable { .. } => Exit::Failure,
+            };
+            Failure::new(exit, error.to_string())
+        },
+    )?;
     if let Some(sale) = &sale
         && report.sales.is_empty()
     {

@@ -19,7 +19,7 @@ use super::client::Ops;
 use super::serve::{Signals, runtime, start};
 use super::{Exit, Failure, audit as audit_command, say, table};
 use crate::app::{self, Gateway};
-use crate::audit;
+use crate::audit::{self, LedgerAt};
 use crate::config::Settings;
 use crate::logs;
 
@@ -105,7 +105,7 @@ async fn show(
     let sale = ops.ask(Method::GET, &format!("/admin/v1/sales/{SALE}"), None).await?;
     let audited = {
         let dir = dir.to_owned();
-        tokio::task::spawn_blocking(move || audit::run(&dir, None)).await
+        tokio::task::spawn_blocking(move || audit::run(&dir, LedgerAt::DataDir, None)).await
     };
     let audited = audited
         .map_err(|error| failure(error.to_string()))?

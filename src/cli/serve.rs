@@ -12,6 +12,8 @@ use crate::app::{Gateway, StartError};
 use crate::config::{Loaded, Settings};
 use crate::http::Auth;
 use crate::ledger::embedded::OpenError;
+use crate::ledger::redis;
+use crate::ledger::redis::server::ServerError;
 use crate::logs::{self, LogFilter};
 
 /// How often the configuration file is looked at for changes.
@@ -85,7 +87,12 @@ pub(super) async fn start(settings: &Settings) -> Result<Gateway, Failure> {
     Gateway::start(settings).await.map_err(|error| {
         let exit = match &error {
             StartError::Ledger(OpenError::Amnesia { .. }) => Exit::Broken,
+            StartError::Redis(redis::OpenError::Server(ServerError::Unfit(_))) => {
+                Exit::Configuration
+            }
+            StartError::Redis(_) => Exit::Unavailable,
             StartError::Ledger(_)
+            | StartError::Panicked(_)
             | StartError::Store(_)
             | StartError::Outbox(_)
             | StartError::Token(_)

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::Auth;
 use crate::ledger::Durability;
+use crate::ledger::redis::server::Server;
 use crate::limits;
 
 /// Every key of the configuration.
@@ -41,11 +42,11 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Takes `auth = "insecure"` on an address that others can reach.
     pub i_know_this_is_insecure: bool,
-    /// The embedded ledger.
+    /// The ledger, embedded or in Redis.
     pub ledger: LedgerSettings,
 }
 
-/// Keys of the embedded ledger.
+/// Keys of the ledger.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LedgerSettings {
@@ -53,6 +54,27 @@ pub struct LedgerSettings {
     pub lanes: u16,
     /// New reservations are refused while the disk has fewer bytes free.
     pub disk_reserve_bytes: u64,
+    /// With Redis: calls of a lane that may be under way at once.
+    pub in_flight: usize,
+    /// With Redis: commands in one call.
+    pub batch_max: usize,
+    /// With Redis: replicas that must have what is promised as `replicated`.
+    pub replicas: usize,
+    /// With Redis: what the books have digested stays in the outbox for so long.
+    pub retention_seconds: u64,
+}
+
+impl Default for LedgerSettings {
+    fn default() -> Self {
+        Self {
+            lanes: 4,
+            disk_reserve_bytes: 64 * 1024 * 1024,
+            in_flight: 2,
+            batch_max: 128,
+            replicas: 1,
+            retention_seconds: 900,
+        }
+    }
 }
 
 /// Form of the log.
@@ -84,7 +106,7 @@ impl Default for Settings {
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
             i_know_this_is_insecure: false,
-            ledger: LedgerSettings { lanes: 4, disk_reserve_bytes: 64 * 1024 * 1024 },
+            ledger: LedgerSettings::default(),
         }
     }
 }
@@ -116,10 +138,18 @@ impl Settings {
         if !(1..=limits::LANES_MAX).contains(&self.ledger.lanes) {
             faults.push(format!("ledger.lanes must be 1 to {}", limits::LANES_MAX));
         }
-        if self.redis_url.is_some() {
-            faults.push(
-                "redis_url: this version has the embedded ledger only; unset REDIS_URL".to_owned(),
-            );
+        let ledger = &self.ledger;
+        if !(1..=limits::REDIS_IN_FLIGHT_MAX).contains(&ledger.in_flight) {
+            faults.push(format!("ledger.in_flight must be 1 to {}", limits::REDIS_IN_FLIGHT_MAX));
+        }
+        if !(1..=limits::LANE_BATCH_MAX).contains(&ledger.batch_max) {
+            faults.push(format!("ledger.batch_max must be 1 to {}", limits::LANE_BATCH_MAX));
+        }
+        if ledger.replicas == 0 {
+            faults.push("ledger.replicas must be at least 1".to_owned());
+        }
+        if let Some(Err(error)) = self.redis_url.as_deref().map(Server::of) {
+            faults.push(error.to_string());
         }
         if self.database_url.is_some() {
             faults.push(
@@ -127,7 +157,7 @@ impl Settings {
                     .to_owned(),
             );
         }
-        if self.durability == Durability::Replicated {
+        if self.durability == Durability::Replicated && self.redis_url.is_none() {
             faults.push(
                 "durability: the embedded ledger has no replicas; set `fsync` or `stored`"
                     .to_owned(),
@@ -158,9 +188,12 @@ impl Settings {
         faults
     }
 
-    /// What the embedded ledger really promises: a reservation is always synced before it is told.
+    /// What is really promised: the embedded ledger always syncs a reservation before it is told.
     pub fn promised(&self) -> Durability {
-        self.durability.max(Durability::Fsync)
+        match self.redis_url {
+            Some(_) => self.durability,
+            None => self.durability.max(Durability::Fsync),
+        }
     }
 }
 
@@ -211,16 +244,31 @@ mod tests {
         let bad = Settings {
             listen: SocketAddr::from(([0, 0, 0, 0], 80)),
             auth: Auth::Insecure,
-            durability: Durability::Replicated,
-            redis_url: Some("redis://there".into()),
+            redis_url: Some("http://there".into()),
             admin_token: Some("short".into()),
-            ledger: LedgerSettings { lanes: 0, disk_reserve_bytes: 0 },
+            ledger: LedgerSettings {
+                lanes: 0,
+                in_flight: 0,
+                batch_max: 0,
+                replicas: 0,
+                ..LedgerSettings::default()
+            },
             ..Settings::default()
         };
         let faults = bad.faults();
-        for key in ["ledger.lanes", "redis_url", "durability", "admin_token", "insecure"] {
+        for key in [
+            "ledger.lanes",
+            "ledger.in_flight",
+            "ledger.batch_max",
+            "ledger.replicas",
+            "redis_url",
+            "admin_token",
+            "insecure",
+        ] {
             assert!(faults.iter().any(|fault| fault.contains(key)), "{key}: {faults:?}");
         }
+        let alone = Settings { durability: Durability::Replicated, ..Settings::default() };
+        assert!(alone.faults()[0].contains("durability"), "the embedded ledger has no replicas");
         let aware = Settings { i_know_this_is_insecure: true, ..bad };
         assert_eq!(aware.faults().len(), faults.len() - 1);
     }

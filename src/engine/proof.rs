@@ -13,10 +13,10 @@
 
 mod auditor;
 mod codec;
-mod commands;
+pub(crate) mod commands;
 mod examples;
 mod model;
 mod properties;
 mod rebuild;
-mod run;
-mod world;
+pub(crate) mod run;
+pub(crate) mod world;

@@ -110,6 +110,23 @@ impl SaleRecord {
         &self.window
     }
 
+    /// When it was created.
+    pub fn created_at(&self) -> Millis {
+        self.created_at
+    }
+
+    /// Users who hold or have bought units, each with the units of items by their place.
+    pub fn users(&self) -> impl Iterator<Item = (&UserId, impl Iterator<Item = (usize, u32)>)> {
+        self.users
+            .iter()
+            .map(|(user, taken)| (user, taken.entries().copied().filter(|(_, units)| *units > 0)))
+    }
+
+    /// What was restocked, by key: the item's place, and units.
+    pub fn restocks(&self) -> impl Iterator<Item = (&IdempotencyKey, (usize, i64))> {
+        self.restocks.iter().map(|(key, change)| (key, *change))
+    }
+
     /// An item's place in the definition.
     pub fn item_index(&self, item: &ItemId) -> Option<usize> {
         self.index.get(item).copied()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Denied, Gate, unexpected};
 use crate::engine::{Actor, Authority, Command};
+use crate::ledger::Health;
 use crate::sale::{
     IdempotencyKey, ItemId, LaneId, Move, Outcome, PaymentRef, Reservation, ReservationId,
     SaleDefinition, SaleId, SaleReport,
@@ -14,6 +15,8 @@ use crate::sale::{
 pub struct LaneStatus {
     /// The lane.
     pub lane: LaneId,
+    /// Whether it works.
+    pub health: Health,
     /// Commands that wait.
     pub waiting: usize,
     /// Events that the store has not digested yet.
@@ -137,6 +140,7 @@ impl Gate {
         let head = *self.ledger.head(lane).borrow();
         LaneStatus {
             lane,
+            health: self.ledger.health(lane),
             waiting: self.ledger.gauge(lane).waiting,
             undigested: head.seq.saturating_sub(self.progress.of(lane).seq),
             lag: self.progress.lag(lane, self.clock.now()),

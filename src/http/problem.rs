@@ -271,6 +271,13 @@ fn denied_shape(denied: Denied, now: Millis) -> Shape {
             "stock cannot be taken right now; nothing was done",
         )
         .retry(1, 4),
+        Denied::LedgerFenced => Shape::new(
+            503,
+            code,
+            "The ledger is being recovered",
+            "stock is compared with the books before any more is taken; nothing was done",
+        )
+        .retry(1, 2),
         Denied::OutcomeUnknown => Shape::new(
             503,
             code,

@@ -6,7 +6,6 @@
 
 mod disk;
 mod owner;
-mod postman;
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -16,12 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use self::disk::DiskWatch;
 use self::owner::Owner;
 use super::journal::{Journal, JournalError};
-use super::{Answer, Fault, Inbox, LaneGauge, Ledger, Pending, inbox};
+use super::{Fault, Health, Inbox, LaneGauge, Ledger, Pending, inbox, postman};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::engine::{Command, Position};
@@ -134,8 +133,6 @@ pub struct Surroundings {
     pub failed: watch::Sender<bool>,
 }
 
-type Reply = oneshot::Sender<Result<Answer, Fault>>;
-
 /// Rebuilds every lane of `dir` from its journal, publishes its sales and starts its owner. Within a
 /// runtime, on which the lanes' answers are delivered. `digested` is how far the books have each lane:
 /// a lane that is behind its books is refused before anything can be appended to it.
@@ -160,7 +157,7 @@ pub fn open(
         }
         surroundings.catalog.reached(state.now());
         for (_, sale) in state.sales() {
-            surroundings.catalog.publish(sale);
+            surroundings.catalog.publish(sale.definition(), sale.window(), sale.counters());
         }
         for reservation in state.reservations() {
             if let Some(card) = surroundings.catalog.sale(reservation.sale.as_str()) {
@@ -218,6 +215,15 @@ impl Ledger for EmbeddedLedger {
     fn head(&self, lane: LaneId) -> watch::Receiver<Position> {
         // Safe: lane ids for this come from `lanes()`.
         self.lanes[usize::from(lane.0)].head.clone()
+    }
+
+    fn health(&self, _lane: LaneId) -> Health {
+        // A lane that cannot go on raises `Surroundings::failed`, and the process ends.
+        Health::Up
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 
     fn gauge(&self, lane: LaneId) -> LaneGauge {

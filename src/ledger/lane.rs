@@ -27,8 +27,8 @@ pub struct Inbox {
     reservations: Sender<Ticket>,
 }
 
-/// The owner's end of a lane.
-#[derive(Debug)]
+/// The owner's end of a lane. Clones share what waits: each command is taken by one of them.
+#[derive(Clone, Debug)]
 pub struct Tray {
     first: Receiver<Ticket>,
     reservations: Receiver<Ticket>,
@@ -83,7 +83,12 @@ impl Tray {
     /// Waits at most `idle` for something to do, then takes whatever waits, at most a batch of it.
     /// `false` once every inbox is gone and nothing waits any more.
     pub fn collect(&self, batch: &mut Vec<Ticket>, idle: Duration) -> bool {
-        self.take(batch);
+        self.collect_some(batch, limits::LANE_BATCH_MAX, idle)
+    }
+
+    /// The same with a batch of at most `max`.
+    pub fn collect_some(&self, batch: &mut Vec<Ticket>, max: usize, idle: Duration) -> bool {
+        self.take(batch, max);
         if !batch.is_empty() {
             return true;
         }
@@ -94,14 +99,14 @@ impl Tray {
             default(idle) => return true,
         };
         // Both queues lose their senders together, so what was sent before is in one of them now.
-        self.take(batch);
+        self.take(batch, max);
         woken.is_ok() || !batch.is_empty()
     }
 
-    /// Takes whatever waits, as far as the batch has room for it.
-    pub fn take(&self, batch: &mut Vec<Ticket>) {
+    /// Takes whatever waits, until the batch has `max`.
+    pub fn take(&self, batch: &mut Vec<Ticket>, max: usize) {
         for queue in [&self.first, &self.reservations] {
-            let room = limits::LANE_BATCH_MAX.saturating_sub(batch.len());
+            let room = max.saturating_sub(batch.len());
             batch.extend(queue.try_iter().take(room));
         }
     }

@@ -43,6 +43,12 @@ impl Record {
         Self { last, events, at, payload, crc }
     }
 
+    /// A record that stands for an entry which cannot be read: it never decodes.
+    pub fn unreadable(last: Position, events: u32, at: Millis, payload: Vec<u8>) -> Self {
+        let crc = !checksum(last, events, at, &payload);
+        Self { last, events, at, payload, crc }
+    }
+
     /// Number of the first event.
     pub fn first_seq(&self) -> u64 {
         self.last.seq.saturating_add(1).saturating_sub(u64::from(self.events))

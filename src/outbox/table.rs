@@ -55,7 +55,7 @@ impl Outbox for OutboxTable {
     fn read(
         &self,
         lane: LaneId,
-        seq: u64,
+        after: Position,
         records_max: usize,
         events_max: usize,
     ) -> Reading<'_, Vec<Record>> {
@@ -63,7 +63,7 @@ impl Outbox for OutboxTable {
         Box::pin(async move {
             let read = move || {
                 let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-                journal::read_after(&connection, seq, records_max, events_max)
+                journal::read_after(&connection, after.seq, records_max, events_max)
             };
             let error = |cause: String| OutboxError { lane, cause };
             tokio::task::spawn_blocking(read)

@@ -197,6 +197,16 @@ impl ReservationId {
         uuid::Uuid::try_parse(text).ok().map(|uuid| Self(uuid.into_bytes()))
     }
 
+    /// The id as it is kept where every byte counts.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// An id from its bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// The lane that this reservation was taken in.
     pub fn lane(&self) -> LaneId {
         LaneId(u16::from_be_bytes([self.0[0], self.0[1]]))

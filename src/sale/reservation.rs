@@ -83,9 +83,16 @@ pub struct Reservation {
     pub late_payments: Vec<PaymentRef>,
 }
 
+impl Line {
+    /// What lines cost together, in minor units. The bounds of `limits.rs` keep it in range.
+    pub fn total(lines: &[Self]) -> u64 {
+        lines.iter().map(|line| u64::from(line.quantity).saturating_mul(line.unit_price)).sum()
+    }
+}
+
 impl Reservation {
-    /// What all lines cost together, in minor units. The bounds of `limits.rs` keep it in range.
+    /// What all lines cost together, in minor units.
     pub fn total(&self) -> u64 {
-        self.lines.iter().map(|line| u64::from(line.quantity).saturating_mul(line.unit_price)).sum()
+        Line::total(&self.lines)
     }
 }

@@ -3,6 +3,7 @@
 //! One thread writes, a few read; WAL lets them work beside each other. `synchronous=FULL`: what was
 //! answered has been synced.
 
+pub(crate) mod archive;
 mod carts;
 mod digest;
 mod orders;
@@ -18,6 +19,7 @@ use super::{Digested, Digestible, Job, Store, StoreError};
 use crate::carts::{Cart, CartChange, CartRefusal};
 use crate::engine::Position;
 use crate::orders::{Order, OrderMark};
+use crate::outbox::Record;
 use crate::sale::{LaneId, ReservationId, UserId};
 use crate::sqlite::{BUSY, open_reader};
 
@@ -39,6 +41,16 @@ const READERS: usize = 2;
 pub struct SqliteStore {
     writer: Pool,
     readers: Pool,
+    archives: Archives,
+}
+
+/// Whether what was digested is kept whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Archives {
+    /// For a ledger that can forget.
+    Yes,
+    /// The ledger keeps it.
+    No,
 }
 
 /// Why the books cannot be opened.
@@ -61,7 +73,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`OpenError`] says which file and why.
-    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+    pub fn open(dir: &Path, archives: Archives) -> Result<Self, OpenError> {
         let path = path(dir);
         let error = |cause: String| OpenError { path: path.clone(), cause };
         let mut connection = Connection::open(&path).map_err(|cause| error(cause.to_string()))?;
@@ -77,6 +89,7 @@ impl SqliteStore {
         Ok(Self {
             writer: pool("store-writer", vec![connection], WRITER_NICENESS)?,
             readers: pool("store-reader", readers, 0)?,
+            archives,
         })
     }
 }
@@ -100,8 +113,15 @@ impl Store for SqliteStore {
     }
 
     fn digest(&self, lane: LaneId, cursor: Position, batch: Vec<Digestible>) -> Job<'_, Digested> {
-        self.writer
-            .run(Turn::First, move |connection| digest::digest(connection, lane, cursor, &batch))
+        let archives = self.archives;
+        self.writer.run(Turn::First, move |connection| {
+            digest::digest(connection, lane, cursor, &batch, archives)
+        })
+    }
+
+    fn archive(&self, lane: LaneId, seq: u64, max: usize) -> Job<'_, Vec<Record>> {
+        self.readers
+            .run(Turn::Later, move |connection| Ok(archive::read(connection, lane, seq, max)?))
     }
 
     fn order(&self, user: UserId, id: ReservationId) -> Job<'_, Option<Order>> {
@@ -154,7 +174,7 @@ mod tests {
 
     fn open() -> (Arc<dyn Store>, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
-        (Arc::new(SqliteStore::open(dir.path()).unwrap()), dir)
+        (Arc::new(SqliteStore::open(dir.path(), Archives::No).unwrap()), dir)
     }
 
     crate::store::contract::store_contract!(open);
@@ -165,11 +185,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let user = UserId::parse("u").unwrap();
         let item = crate::sale::ItemId::parse("i").unwrap();
-        let store = SqliteStore::open(dir.path()).unwrap();
+        let store = SqliteStore::open(dir.path(), Archives::No).unwrap();
         let change = CartChange::Put { item, quantity: 1 };
         let cart = store.change_cart(user.clone(), None, change).await.unwrap().unwrap();
         drop(store);
-        let store = SqliteStore::open(dir.path()).unwrap();
+        let store = SqliteStore::open(dir.path(), Archives::No).unwrap();
         assert_eq!(store.cart(user).await.unwrap(), cart);
     }
 }

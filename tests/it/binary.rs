@@ -74,7 +74,14 @@ pub fn run_to(code: i32, arguments: &[&str]) -> (String, String) {
 /// Audits a data dir with the program, which must find nothing wrong and nothing missing.
 #[track_caller]
 pub fn audit(dir: &Path) -> Value {
-    let (report, _) = run_to(0, &["audit", "--json", "--data-dir", dir.to_str().unwrap()]);
+    audit_with(dir, &[])
+}
+
+/// With further arguments.
+#[track_caller]
+pub fn audit_with(dir: &Path, more: &[&str]) -> Value {
+    let arguments = [&["audit", "--json", "--data-dir", dir.to_str().unwrap()], more].concat();
+    let (report, _) = run_to(0, &arguments);
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!((&report["ok"], &report["undigested"]), (&true.into(), &0.into()), "{report}");
     report

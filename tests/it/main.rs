@@ -34,6 +34,7 @@ mod outages;
 mod pages;
 mod process;
 mod raw_bytes;
+mod redis;
 mod replays;
 mod reservations;
 mod restock;

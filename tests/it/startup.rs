@@ -27,7 +27,7 @@ fn bad_configuration() {
         (&["--set", "ledger.lanes=0"], "", "ledger.lanes"),
         (&["--auth", "nobody"], "", "auth"),
         (&["--auth", "insecure", "--listen", &anywhere], "", "--i-know-this-is-insecure"),
-        (&[], "REDIS_URL=redis://127.0.0.1", "redis_url"),
+        (&[], "REDIS_URL=http://127.0.0.1", "redis_url"),
         (&[], "FLOODGATE_DURABILITY=replicated", "durability"),
         (&[], "FLOODGATE_LISEN=127.0.0.1:1", "lisen"),
         (&[], "RUST_LOG=x=y=z", "log"),

@@ -57,7 +57,12 @@ fn main() -> ExitCode {
 type Done = Result<(), String>;
 
 /// Programs that the build and the tests call, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 3] = [("cc", "gcc"), ("mount", "mount"), ("unshare", "util-linux")];
+const PROGRAMS: [(&str, &str); 4] = [
+    ("cc", "gcc"),
+    ("mount", "mount"),
+    ("unshare", "util-linux"),
+    ("redis-server", "redis-server"),
+];
 
 /// Installs what is missing, if this is Debian and we are root; otherwise says what to install.
 fn prepare() -> Done {

@@ -13,6 +13,8 @@ pub struct Run {
     pub state: State,
     pub world: Vec<SaleDefinition>,
     pub journal: Vec<(Millis, Vec<Event>)>,
+    /// Every command, and what the clock showed.
+    pub asked: Vec<(Millis, Command)>,
     model: Model,
     auditor: Auditor,
     speaker: Speaker,
@@ -56,6 +58,7 @@ impl Run {
             state: State::new(1),
             world,
             journal: Vec::new(),
+            asked: Vec::new(),
             model: Model::default(),
             auditor: Auditor::default(),
             speaker: Speaker::default(),
@@ -80,6 +83,7 @@ impl Run {
 
     /// Runs one command, and checks everything that can be checked.
     pub fn command(&mut self, clock: Millis, command: &Command) -> Outcome {
+        self.asked.push((clock, command.clone()));
         let (expected, expected_events) = self.model.apply(clock, command);
         let mut events = Vec::new();
         let outcome = apply(&mut self.state, clock, command, &mut events);

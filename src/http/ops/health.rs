@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Ops, State};
 use crate::http::answer::{self, Answer};
 use crate::http::request::Head;
+use crate::ledger::Health;
 use crate::limits;
 
 /// A store that does not answer a trivial question in this time does not count as ready.
@@ -19,9 +20,15 @@ impl Ops {
         matches!(tokio::time::timeout(PING, self.store.ping()).await, Ok(Ok(())))
     }
 
+    /// Whether every lane decides.
+    pub(super) fn ledger_works(&self) -> bool {
+        let lanes = self.gate.lane_statuses();
+        !*self.failed.borrow() && lanes.iter().all(|lane| lane.health == Health::Up)
+    }
+
     pub(super) async fn ready(&self, head: &Head) -> Answer {
         let serving = *self.state.borrow() == State::Serving;
-        let ledger = !*self.failed.borrow();
+        let ledger = self.ledger_works();
         let store = self.store_answers().await;
         let undigested: u64 = self.gate.lane_statuses().iter().map(|lane| lane.undigested).sum();
         let lag = undigested <= limits::BACKLOG_EVENTS_MAX;

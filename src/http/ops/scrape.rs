@@ -5,6 +5,7 @@ use hyper::header::HeaderValue;
 
 use super::Ops;
 use crate::http::answer::{self, Answer};
+use crate::ledger::Health;
 
 impl Ops {
     pub(super) async fn scrape(&self) -> Answer {
@@ -14,7 +15,7 @@ impl Ops {
             let labels = [("backend", backend.to_owned())];
             self.metrics.gauge("floodgate_backend_up", &labels).set(f64::from(u8::from(up)));
         };
-        up("ledger", !*self.failed.borrow());
+        up("ledger", self.ledger_works());
         up("store", !self.progress.is_failing() && self.store_answers().await);
         let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         answer::of(StatusCode::OK, media, self.metrics.render())
@@ -47,8 +48,8 @@ impl Ops {
             gauge("floodgate_lane_queue_depth", lane.waiting as f64);
             gauge("floodgate_outbox_entries", lane.undigested as f64);
             gauge("floodgate_writer_lag_seconds", lane.lag.as_secs_f64());
-            // An embedded lane that has forgotten does not start at all.
-            gauge("floodgate_lane_fenced", 0.0);
+            let fenced = lane.health == Health::Fenced;
+            gauge("floodgate_lane_fenced", f64::from(u8::from(fenced)));
         }
     }
 }

@@ -8,12 +8,12 @@ use metrics::Histogram;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
+use super::Surroundings;
 use super::disk::DiskWatch;
-use super::postman::Postman;
-use super::{Reply, Surroundings};
 use crate::engine::{self, Command, Event, Position, State};
 use crate::ledger::journal::{AppendError, Journal};
 use crate::ledger::lane::Tray;
+use crate::ledger::postman::{Postman, Reply};
 use crate::ledger::{Answer, Fault, Ticket};
 use crate::limits;
 use crate::outbox::Record;
@@ -90,7 +90,7 @@ impl Owner {
                 // In a crowd more come while this thread looks away; a sync for each few of them
                 // would only take the CPU from those who bring them.
                 std::thread::sleep(Duration::from_micros(limits::LANE_GATHER_US));
-                tray.take(&mut batch);
+                tray.take(&mut batch, limits::LANE_BATCH_MAX);
             }
             before = batch.len();
             if batch.is_empty() && stop.load(Ordering::Acquire) {
@@ -210,7 +210,7 @@ impl Owner {
             .collect();
         self.around.catalog.reached(self.state.now());
         for record in touched.into_iter().filter_map(|sale| self.state.sale(sale)) {
-            self.around.catalog.publish(record);
+            self.around.catalog.publish(record.definition(), record.window(), record.counters());
         }
     }
 

@@ -12,6 +12,7 @@ use rusqlite::{
 };
 use serde_json::{Value, json};
 
+use super::{Archives, archive};
 use crate::clock::Millis;
 use crate::engine::{Event, Position, Return};
 use crate::orders::{OrderStatus, lines_json};
@@ -33,9 +34,11 @@ pub(super) fn digest(
     lane: LaneId,
     from: Position,
     batch: &[Digestible],
+    archives: Archives,
 ) -> Result<Digested, StoreError> {
-    match run(connection, lane, from, batch, Bite::Whole) {
-        Err(Failure::Poison(_)) => run(connection, lane, from, batch, Bite::EventByEvent),
+    let mut run = |bite| run(connection, lane, from, batch, archives, bite);
+    match run(Bite::Whole) {
+        Err(Failure::Poison(_)) => run(Bite::EventByEvent),
         other => other,
     }
     .map_err(StoreError::from)
@@ -81,6 +84,7 @@ fn run(
     lane: LaneId,
     from: Position,
     batch: &[Digestible],
+    archives: Archives,
     bite: Bite,
 ) -> Result<Digested, Failure> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -113,6 +117,9 @@ fn run(
                 books.put_aside(record.last, at, &unreadable.to_string(), &record.payload)?;
                 done.dead_letters += 1;
             }
+        }
+        if archives == Archives::Yes {
+            archive::keep(&transaction, lane, &digestible.record)?;
         }
         done.cursor = digestible.record.last;
     }

@@ -6,8 +6,12 @@
 
 use tokio::sync::mpsc;
 
-use super::Reply;
-use crate::ledger::{Answer, Fault};
+use tokio::sync::oneshot;
+
+use super::{Answer, Fault};
+
+/// Who waits for an answer.
+pub(super) type Reply = oneshot::Sender<Result<Answer, Fault>>;
 
 /// Answers of one batch, each with whom it is for.
 pub(super) type Mail = Vec<(Reply, Result<Answer, Fault>)>;
@@ -16,7 +20,7 @@ pub(super) type Mail = Vec<(Reply, Result<Answer, Fault>)>;
 const BAG: usize = 16;
 
 /// The owner's end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Postman(mpsc::Sender<Mail>);
 
 /// Starts a postman on the current runtime. It ends with its owner.

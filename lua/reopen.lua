@@ -1,0 +1,14 @@
+-- Reopen: ends a recovery. From here on the lane sells.
+--
+-- KEYS        1 meta
+-- ARGV        1 token  2 format  3 epoch  4 seq  5 now  6 run id of the server  7 number of lanes
+-- Answer      1: open; 0: the fence is not the caller's, and nothing was done
+-- Invariants  the run id is the one that the state was compared with
+
+if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'format', ARGV[2], 'epoch', ARGV[3], 'seq', ARGV[4], 'now', ARGV[5], 'run', ARGV[6],
+  'lanes', ARGV[7])
+redis.call('HDEL', KEYS[1], 'fence', 'fence_at')
+return 1

@@ -1,0 +1,126 @@
+//! Where a lane's records are read: from its journal, or from the books' archive and the stream behind it.
+
+use std::path::Path;
+
+use redis::cmd;
+use rusqlite::Connection;
+
+use super::findings::{Findings, Promise};
+use super::fold::Fold;
+use super::rule;
+use crate::engine::Position;
+use crate::ledger::journal;
+use crate::ledger::redis::keys::Keys;
+use crate::ledger::redis::server::{Connection as Redis, Server};
+use crate::outbox::{Record, stream};
+use crate::sale::LaneId;
+use crate::sqlite;
+use crate::store::sqlite::archive;
+
+/// Records read at once.
+const PAGE: usize = 1_024;
+
+/// A lane's records.
+pub(super) enum Source {
+    /// An embedded lane's.
+    Journal(Connection),
+    /// A Redis lane's: what the books keep of it, then what is still on its way to them.
+    Redis(Box<Behind>),
+}
+
+/// The books' archive, and the stream of what is behind it.
+pub(super) struct Behind {
+    archive: Connection,
+    stream: Redis,
+    keys: Keys,
+}
+
+impl Source {
+    pub(super) fn journal(path: &Path) -> Result<Self, String> {
+        sqlite::open_reader(path).map(Self::Journal).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn redis(server: &Server, lane: LaneId, books: &Path) -> Result<Self, String> {
+        let archive = sqlite::open_reader(books).map_err(|error| error.to_string())?;
+        let stream = server.connect(lane).map_err(|error| error.to_string())?;
+        Ok(Self::Redis(Box::new(Behind { archive, stream, keys: Keys::of(lane) })))
+    }
+
+    /// The next records of a lane, after a position.
+    pub(super) fn after(&mut self, lane: LaneId, last: Position) -> Result<Vec<Record>, String> {
+        match self {
+            Self::Journal(connection) => {
+                journal::read_after(connection, last.seq, PAGE, usize::MAX)
+                    .map_err(|error| error.to_string())
+            }
+            Self::Redis(behind) => {
+                let Behind { archive, stream, keys } = behind.as_mut();
+                let kept = archive::read(archive, lane, last.seq, PAGE);
+                let kept = kept.map_err(|error| error.to_string())?;
+                if !kept.is_empty() {
+                    return Ok(kept);
+                }
+                let entries = stream::read(stream, &keys.outbox, last, PAGE);
+                let entries = entries.map_err(|error| error.to_string())?;
+                Ok(entries.into_iter().map(stream::Entry::into_record).collect())
+            }
+        }
+    }
+
+    /// Lays what Redis says of a lane beside what the lane's events add up to, at one instant.
+    pub(super) fn compare(fold: &mut Fold, findings: &mut Findings) -> Result<(), String> {
+        let Self::Redis(behind) = &mut fold.source else { return Ok(()) };
+        let Behind { stream, keys, .. } = behind.as_mut();
+        type Kept = (Option<u64>, Vec<(String, Vec<u8>)>, usize, usize);
+        let kept: Result<Kept, _> = redis::pipe()
+            .atomic()
+            .add_command(cmd("HGET").arg(&keys.meta).arg("seq").clone())
+            .add_command(cmd("HGETALL").arg(&keys.stock).clone())
+            .add_command(cmd("HLEN").arg(&keys.records).clone())
+            .add_command(cmd("ZCARD").arg(&keys.due).clone())
+            .query(stream);
+        let (seq, stock, records, due) = kept.map_err(|error| error.to_string())?;
+        let (lane, seq) = (fold.lane, seq.unwrap_or(0));
+        let digested = fold.seq();
+        findings.look_at_all(
+            Promise::Ledger,
+            rule(seq >= digested, || {
+                format!("lane {lane} is at event {seq}, the books have digested {digested}")
+            }),
+        );
+        if seq < digested {
+            return Ok(());
+        }
+        fold.up_to(Some(seq), findings)?;
+        for (field, packed) in stock {
+            let Some((sale, place)) = field.rsplit_once('/') else { continue };
+            let known = fold.item_at(sale, place);
+            let numbers = numbers(&packed);
+            let same = known.is_some_and(|(available, item)| {
+                numbers.get(..4) == Some(&[item.stock, available, item.held, item.confirmed][..])
+            });
+            findings.look_at_all(
+                Promise::Ledger,
+                rule(same, || format!("{field}: Redis counts {numbers:?}, its events {known:?}")),
+            );
+        }
+        let held = fold.reservations.values().filter(|known| known.status == "pending_payment");
+        let (held, known) = (held.count(), fold.reservations.len());
+        findings.look_at_all(
+            Promise::Ledger,
+            rule((records, due) == (known, held), || {
+                format!(
+                    "lane {lane}: Redis has {records} records and {due} holds, its events tell of \
+                     {known} and {held}"
+                )
+            }),
+        );
+        Ok(())
+    }
+}
+
+fn numbers(packed: &[u8]) -> Vec<i64> {
+    let value = rmpv::decode::read_value(&mut &*packed).ok();
+    let fields = value.as_ref().and_then(rmpv::Value::as_array);
+    fields.into_iter().flatten().filter_map(rmpv::Value::as_i64).collect()
+}

@@ -1,0 +1,64 @@
+//! Names of a lane's keys. All of one lane share its hash tag, so that they live on one node of a
+//! cluster and one script may touch them together.
+
+use crate::sale::LaneId;
+
+/// The keys of one lane.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// Format, epoch, seq, clock, run id, number of lanes, fence.
+    pub meta: String,
+    /// A sale's definition, as JSON, by its id.
+    pub definitions: String,
+    /// What the scripts need of a sale, by its id.
+    pub sales: String,
+    /// An item's counters, by `sale/place`.
+    pub stock: String,
+    /// A user's units, by `sale/user`.
+    pub accounts: String,
+    /// A reservation's record, by its id.
+    pub records: String,
+    /// When holds run out: ids by instant.
+    pub due: String,
+    /// What was restocked, by `sale/key`.
+    pub restocks: String,
+    /// The seq at which a sale last changed: sales by seq.
+    pub touched: String,
+    /// The outbox: a stream with ids `epoch-seq`.
+    pub outbox: String,
+}
+
+impl Keys {
+    /// The keys of a lane.
+    pub fn of(lane: LaneId) -> Self {
+        let key = |name: &str| format!("{{fg:{lane}}}:{name}");
+        Self {
+            meta: key("meta"),
+            definitions: key("definitions"),
+            sales: key("sales"),
+            stock: key("stock"),
+            accounts: key("accounts"),
+            records: key("records"),
+            due: key("due"),
+            restocks: key("restocks"),
+            touched: key("touched"),
+            outbox: key("outbox"),
+        }
+    }
+
+    /// As the batch script takes them.
+    pub fn all(&self) -> [&str; 10] {
+        [
+            &self.meta,
+            &self.definitions,
+            &self.sales,
+            &self.stock,
+            &self.accounts,
+            &self.records,
+            &self.due,
+            &self.restocks,
+            &self.touched,
+            &self.outbox,
+        ]
+    }
+}

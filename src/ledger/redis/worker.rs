@@ -1,0 +1,443 @@
+//! A worker of a lane: takes what waits, makes one call of it, and tells.
+//!
+//! A lane has a few workers, each a thread with a connection of its own. While one waits for Redis the
+//! next batch gathers for another; which of them calls first does not matter, for every call is one
+//! atomic step.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use metrics::Histogram;
+use redis::{RedisError, cmd};
+use tokio::sync::watch;
+use tracing::{error, warn};
+
+use super::keys::Keys;
+use super::recovery::{self, Closed};
+use super::scripts::LANE;
+use super::server::{self, Connection, Server};
+use super::wire::{self, Head, Report, Verdict};
+use super::{Around, Promise};
+use crate::clock::Millis;
+use crate::engine::Position;
+use crate::ledger::lane::Tray;
+use crate::ledger::postman::Postman;
+use crate::ledger::{Answer, Durability, Fault, Health, Ticket};
+use crate::limits;
+use crate::sale::{LaneId, Outcome, SaleDefinition, Status};
+
+/// What the workers of a lane know together.
+pub(super) struct Lane {
+    pub(super) id: LaneId,
+    pub(super) lanes: u16,
+    /// The furthest position that this gateway has seen.
+    pub(super) head: watch::Sender<Position>,
+    health: watch::Sender<Health>,
+    /// The lane's clock, as last seen.
+    now: AtomicU64,
+    ticker: Mutex<Ticker>,
+    /// Held by the worker that looks at the lane or brings it back.
+    opening: Mutex<()>,
+    /// The lane itself has said that it forgot.
+    suspect: AtomicBool,
+}
+
+/// When the lane's sales are to be asked for, and what changed since when.
+struct Ticker {
+    next: Instant,
+    since: u64,
+}
+
+impl Lane {
+    pub(super) fn new(id: LaneId, lanes: u16) -> Self {
+        Self {
+            id,
+            lanes,
+            head: watch::Sender::default(),
+            health: watch::Sender::new(Health::Down),
+            now: AtomicU64::new(0),
+            ticker: Mutex::new(Ticker { next: Instant::now(), since: 0 }),
+            opening: Mutex::new(()),
+            suspect: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    fn is(&self, health: Health) {
+        self.health.send_if_modified(|was| std::mem::replace(was, health) != health);
+    }
+
+    fn reached(&self, head: Head) {
+        self.now.fetch_max(head.now.0, Ordering::AcqRel);
+        self.head.send_if_modified(|at| {
+            let further = head.position > *at;
+            *at = head.position.max(*at);
+            further
+        });
+    }
+
+    /// From here on another life of the lane counts, wherever it begins.
+    fn adopt(&self, position: Position) {
+        self.head.send_replace(position);
+        let mut ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner);
+        (ticker.since, ticker.next) = (0, Instant::now());
+    }
+
+    /// Whether it is this worker's turn to ask for the sales: since when.
+    fn tick(&self) -> Option<u64> {
+        let mut ticker = self.ticker.try_lock().ok()?;
+        let now = Instant::now();
+        if now < ticker.next {
+            return None;
+        }
+        ticker.next = now + Duration::from_millis(limits::REDIS_TICK_MS);
+        Some(ticker.since)
+    }
+
+    fn ticked(&self, since: u64) {
+        let mut ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner);
+        ticker.since = ticker.since.max(since);
+    }
+}
+
+pub(super) struct Worker {
+    pub(super) lane: Arc<Lane>,
+    pub(super) tray: Tray,
+    pub(super) server: Arc<Server>,
+    pub(super) promise: Promise,
+    pub(super) around: Around,
+    pub(super) postman: Postman,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) batch_max: usize,
+    keys: Keys,
+    connection: Option<Connection>,
+    /// A server that did not let us in is left alone until then.
+    not_before: Instant,
+    call_seconds: Histogram,
+}
+
+/// What a call came to.
+struct Done {
+    head: Head,
+    outcomes: Vec<Outcome>,
+    reports: Vec<Report>,
+}
+
+/// Why a try of a call came to nothing.
+enum Trouble {
+    /// Redis has said so, or was not reached: nothing was done.
+    NotDone(Fault),
+    /// Sent, and no answer: it may have been done.
+    Unknown,
+}
+
+impl Worker {
+    #[expect(clippy::too_many_arguments, reason = "each is its own thing")]
+    pub(super) fn new(
+        lane: Arc<Lane>,
+        tray: Tray,
+        server: Arc<Server>,
+        promise: Promise,
+        around: Around,
+        postman: Postman,
+        stop: Arc<AtomicBool>,
+        batch_max: usize,
+    ) -> Self {
+        let labels = [("op", "batch".to_owned())];
+        Self {
+            keys: Keys::of(lane.id),
+            call_seconds: around.metrics.histogram("floodgate_ledger_call_seconds", &labels),
+            connection: None,
+            not_before: Instant::now(),
+            lane,
+            tray,
+            server,
+            promise,
+            around,
+            postman,
+            stop,
+            batch_max,
+        }
+    }
+
+    /// Serves until it is to stop and nothing waits.
+    pub(super) fn run(mut self) {
+        let mut batch = Vec::with_capacity(self.batch_max);
+        let idle = Duration::from_millis(limits::REDIS_TICK_MS);
+        while self.tray.collect_some(&mut batch, self.batch_max, idle) {
+            if batch.is_empty() && self.stop.load(Ordering::Acquire) {
+                break;
+            }
+            self.serve(&mut batch);
+        }
+    }
+
+    fn serve(&mut self, batch: &mut Vec<Ticket>) {
+        let since = self.lane.tick();
+        if batch.is_empty() && since.is_none() {
+            return;
+        }
+        let started = Instant::now();
+        let called = self.call(batch, since, started);
+        if !batch.is_empty() {
+            self.around.metrics.ledger_batch_size.record(batch.len() as f64);
+            self.call_seconds.record(started.elapsed().as_secs_f64());
+        }
+        match called {
+            Ok(Done { head, outcomes, .. }) => {
+                let position = head.position;
+                let told = batch.drain(..).zip(outcomes);
+                let mail =
+                    told.map(|(ticket, outcome)| (ticket.reply, Ok(Answer { outcome, position })));
+                self.postman.take(mail.collect());
+            }
+            Err(fault) => {
+                self.postman
+                    .take(batch.drain(..).map(|ticket| (ticket.reply, Err(fault))).collect());
+            }
+        }
+    }
+
+    /// Calls until there is an answer or the time for it is up. A try whose answer was lost may have
+    /// been done: it is repeated with the same ids, which finds what it did, or does it now.
+    fn call(
+        &mut self,
+        batch: &[Ticket],
+        since: Option<u64>,
+        started: Instant,
+    ) -> Result<Done, Fault> {
+        let packed = wire::commands(batch.iter().map(|ticket| &ticket.command));
+        let known_now = Millis(self.lane.now.load(Ordering::Acquire));
+        let deadline = started + Duration::from_millis(limits::REDIS_ANSWER_MS);
+        let mut sent = false;
+        loop {
+            match self.try_call(batch, &packed, since) {
+                Ok(mut done) => {
+                    if sent {
+                        unreplay(&mut done.outcomes, known_now);
+                    }
+                    self.publish(&done, since);
+                    return self.secure(done);
+                }
+                Err(Trouble::NotDone(fault)) if !sent => return Err(fault),
+                Err(Trouble::NotDone(_)) => {}
+                Err(Trouble::Unknown) => sent = true,
+            }
+            if Instant::now() >= deadline {
+                return Err(Fault::Unknown);
+            }
+            std::thread::sleep(Duration::from_millis(fastrand::u64(1..=10)));
+        }
+    }
+
+    fn try_call(
+        &mut self,
+        batch: &[Ticket],
+        packed: &[u8],
+        since: Option<u64>,
+    ) -> Result<Done, Trouble> {
+        let mut connection = self.connected().map_err(Trouble::NotDone)?;
+        let seen = *self.lane.head.borrow();
+        let mut call = LANE.prepare_invoke();
+        for key in self.keys.all() {
+            call.key(key);
+        }
+        call.arg(seen.epoch).arg(seen.seq).arg(packed);
+        call.arg(since.map_or(String::new(), |since| since.to_string()));
+        let answer: Result<[Vec<u8>; 3], RedisError> = call.invoke(&mut connection);
+        let [head, outcomes, reports] = match answer {
+            Ok(parts) => parts,
+            Err(failed) => return Err(self.failed(connection, &failed)),
+        };
+        let read = || -> Result<Done, wire::Unreadable> {
+            let head = wire::head(&head)?;
+            let commands = batch.iter().map(|ticket| &ticket.command);
+            let outcomes = if head.verdict == Verdict::Done {
+                wire::outcomes(&outcomes, commands)?
+            } else {
+                Vec::new()
+            };
+            Ok(Done { head, outcomes, reports: wire::reports(&reports)? })
+        };
+        let done = read().map_err(|unreadable| {
+            error!(lane = %self.lane.id, %unreadable, "an answer of the ledger is lost");
+            Trouble::Unknown
+        })?;
+        match done.head.verdict {
+            Verdict::Done => {
+                self.connection = Some(connection);
+                self.lane.reached(done.head);
+                Ok(done)
+            }
+            // Another life of the lane: looked at anew, with the next try.
+            Verdict::Stale if done.head.position.epoch > seen.epoch => {
+                self.lane.adopt(done.head.position);
+                self.connection = Some(connection);
+                Err(Trouble::NotDone(Fault::Fenced))
+            }
+            Verdict::Stale | Verdict::Behind | Verdict::Empty => {
+                // The connection is given up: a new one is let in only after the lane was looked at.
+                self.lane.suspect.store(true, Ordering::Release);
+                self.lane.is(Health::Fenced);
+                warn!(lane = %self.lane.id, verdict = ?done.head.verdict, "the lane has forgotten");
+                Err(Trouble::NotDone(Fault::Fenced))
+            }
+            Verdict::Fenced | Verdict::Format => {
+                self.lane.is(Health::Fenced);
+                Err(Trouble::NotDone(Fault::Fenced))
+            }
+        }
+    }
+
+    /// What an error says of whether the call was done.
+    fn failed(&mut self, connection: Connection, failed: &RedisError) -> Trouble {
+        match failed.code() {
+            // The script had not begun. A server that is another's, or not ready, is left.
+            Some("OOM" | "NOSCRIPT" | "BUSY" | "MISCONF" | "NOREPLICAS") => {
+                self.connection = Some(connection);
+                warn!(lane = %self.lane.id, error = %failed, "Redis refuses");
+                Trouble::NotDone(Fault::Unavailable)
+            }
+            Some(
+                "LOADING" | "READONLY" | "MASTERDOWN" | "MOVED" | "ASK" | "TRYAGAIN"
+                | "CLUSTERDOWN" | "NOAUTH" | "NOPERM" | "WRONGPASS",
+            ) => {
+                warn!(lane = %self.lane.id, error = %failed, "Redis refuses");
+                Trouble::NotDone(Fault::Unavailable)
+            }
+            // A script that ended in the middle, or something that nobody knows.
+            Some(_) => {
+                error!(lane = %self.lane.id, error = %failed, "the script failed");
+                Trouble::Unknown
+            }
+            None => {
+                warn!(lane = %self.lane.id, error = %failed, "the connection to Redis is lost");
+                Trouble::Unknown
+            }
+        }
+    }
+
+    /// A connection to a server that was compared with the books since it was started.
+    fn connected(&mut self) -> Result<Connection, Fault> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        if Instant::now() < self.not_before {
+            return Err(self.unfit());
+        }
+        let opened = self.open();
+        self.not_before = Instant::now();
+        opened.map_err(|closed| {
+            self.not_before += recovery::pause();
+            let fenced = !matches!(closed, Closed::Redis(_));
+            self.lane.is(if fenced { Health::Fenced } else { Health::Down });
+            warn!(lane = %self.lane.id, %closed, "the lane is not open");
+            self.unfit()
+        })
+    }
+
+    fn unfit(&self) -> Fault {
+        match *self.lane.health.borrow() {
+            Health::Fenced => Fault::Fenced,
+            Health::Up | Health::Down => Fault::Unavailable,
+        }
+    }
+
+    fn open(&self) -> Result<Connection, Closed> {
+        let lane = &self.lane;
+        let _opening = match lane.opening.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // A colleague is at it.
+            Err(TryLockError::WouldBlock) => return Err(Closed::Another),
+        };
+        let mut connection = self.server.connect(lane.id)?;
+        let run = server::run_id(&mut connection)?;
+        let seen = *lane.head.borrow();
+        let suspect = lane.suspect.load(Ordering::Acquire);
+        let recall = self.around.recall.as_ref();
+        let opened =
+            recovery::open(&mut connection, lane.id, lane.lanes, &run, seen, suspect, recall)?;
+        lane.suspect.store(false, Ordering::Release);
+        if opened.position.epoch != seen.epoch {
+            lane.adopt(opened.position);
+        }
+        Ok(connection)
+    }
+
+    /// What was decided is as durable as promised; or nobody knows whether it is.
+    fn secure(&mut self, done: Done) -> Result<Done, Fault> {
+        if self.promise.durability != Durability::Replicated || done.outcomes.is_empty() {
+            return Ok(done);
+        }
+        let replicas = self.promise.replicas;
+        let wait = cmd("WAIT").arg(replicas).arg(limits::REDIS_WAIT_MS).clone();
+        let Some(mut connection) = self.connection.take() else { return Err(Fault::Unknown) };
+        match wait.query::<usize>(&mut connection) {
+            Ok(have) => {
+                self.connection = Some(connection);
+                if have >= replicas { Ok(done) } else { Err(Fault::Unknown) }
+            }
+            Err(_) => Err(Fault::Unknown),
+        }
+    }
+
+    /// Tells the catalog what the lane says of its sales. A lane is up once the catalog knows them.
+    fn publish(&mut self, done: &Done, since: Option<u64>) {
+        self.around.catalog.reached(done.head.now);
+        for outcome in &done.outcomes {
+            // Whoever creates, moves or restocks a sale here finds it so at once.
+            if let Outcome::Sale { report, .. } = outcome {
+                let counters: Vec<_> = report.items.iter().map(|item| item.counters).collect();
+                self.around.catalog.publish(&report.definition, &report.window, &counters);
+            }
+        }
+        let Some(since) = since else { return };
+        let mut last = since;
+        for report in &done.reports {
+            if let Some(card) = self.around.catalog.sale(report.sale.as_str()) {
+                card.update(&report.window, &report.counters);
+            } else if let Some(definition) = self.definition_of(report) {
+                self.around.catalog.publish(&definition, &report.window, &report.counters);
+            } else {
+                // It is told again with the next tick.
+                break;
+            }
+            last = report.touched;
+        }
+        // Of a full page, whoever shares the last seq may be on the next.
+        let full = done.reports.len() >= limits::REDIS_REPORTS_MAX;
+        self.lane.ticked(if full { last.saturating_sub(1) } else { last });
+        if !full {
+            self.lane.is(Health::Up);
+        }
+    }
+
+    fn definition_of(&mut self, report: &Report) -> Option<Arc<SaleDefinition>> {
+        let connection = self.connection.as_mut()?;
+        let text: String = cmd("HGET")
+            .arg(&self.keys.definitions)
+            .arg(report.sale.as_str())
+            .query(connection)
+            .ok()?;
+        let value = serde_json::from_str(&text).ok()?;
+        SaleDefinition::from_json(&value).ok().map(Arc::new)
+    }
+}
+
+/// A repeated try finds what an earlier one did, and the script takes it for the client's retry. What
+/// was held after the lane's clock as this gateway knew it before the first try was held by that.
+fn unreplay(outcomes: &mut [Outcome], known_now: Millis) {
+    for outcome in outcomes {
+        if let Outcome::Reserved { reservation, replayed } = outcome
+            && reservation.status == Status::Held
+            && reservation.held_at > known_now
+        {
+            *replayed = false;
+        }
+    }
+}

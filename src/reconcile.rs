@@ -1,0 +1,62 @@
+//! The only code, with `audit`, that looks at both ends: ledger and books.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::engine::State;
+use crate::ledger::redis::recovery::Recall;
+use crate::limits;
+use crate::sale::LaneId;
+use crate::store::Store;
+
+/// Remembers a lane from what the books have kept of its outbox.
+pub struct Books {
+    store: Arc<dyn Store>,
+    runtime: Handle,
+}
+
+impl Books {
+    /// Over a store that keeps what it digests. Within a runtime.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, runtime: Handle::current() }
+    }
+
+    async fn fold(&self, lane: LaneId) -> Result<State, String> {
+        let cursor = self.store.cursor(lane).await.map_err(|error| error.to_string())?;
+        let mut state = State::new(cursor.epoch);
+        while state.position().seq < cursor.seq {
+            let from = state.position().seq;
+            let records = self.store.archive(lane, from, limits::RECOVERY_PAGE).await;
+            let records = records.map_err(|error| error.to_string())?;
+            for record in &records {
+                let expected = state.position().seq.saturating_add(1);
+                if record.first_seq() != expected {
+                    return Err(format!(
+                        "lane {lane}: the archive lacks event {expected}; the next one is {}",
+                        record.first_seq()
+                    ));
+                }
+                let events = record.decode().map_err(|error| error.to_string())?;
+                state.advance(record.at);
+                for event in &events {
+                    state.evolve(event).map_err(|error| format!("lane {lane}: {error}"))?;
+                }
+            }
+            if state.position().seq == from {
+                return Err(format!(
+                    "lane {lane}: the books have digested up to event {}, and their archive ends at \
+                     {from}: they were not made with this ledger",
+                    cursor.seq
+                ));
+            }
+        }
+        Ok(state)
+    }
+}
+
+impl Recall for Books {
+    fn recall(&self, lane: LaneId) -> Result<State, String> {
+        self.runtime.block_on(self.fold(lane))
+    }
+}

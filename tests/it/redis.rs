@@ -1,0 +1,295 @@
+//! Gateways over a real Redis: shared, killed, wiped, full, without scripts.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use floodgate_loadtest::redis_server::{Keeps, RedisServer};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::binary::{Serving, audit_with, run_to};
+use crate::patience::{PATIENCE, eventually};
+use crate::shop::{CONSOLE, SALE, Shop, sale};
+
+fn redis() -> RedisServer {
+    RedisServer::start(Keeps::Everything).unwrap()
+}
+
+async fn serve(dir: &Path, redis: &RedisServer) -> Serving {
+    Serving::start_with(dir, &["--redis-url", &redis.url()]).await
+}
+
+#[track_caller]
+fn audit(dir: &Path, redis: &RedisServer) -> Value {
+    audit_with(dir, &["--redis-url", &redis.url()])
+}
+
+/// One command to the server, as an operator would give it.
+fn command(redis: &RedisServer, words: &[&str]) {
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]).exec(&mut connection).unwrap();
+}
+
+/// Buyers who ask, each for one unit under a key, until they have an answer that is final.
+async fn buy(shop: Shop, users: impl Iterator<Item = u32>) -> (usize, usize) {
+    let (mut granted, mut refused) = (0, 0);
+    for user in users {
+        let user = format!("user-{user}");
+        let began = Instant::now();
+        loop {
+            let answer = shop.want(&user, CONSOLE, 1).key("k").send().await;
+            match answer.status {
+                201 => granted += 1,
+                409 => refused += 1,
+                503 => {
+                    assert!(began.elapsed() < PATIENCE, "never a final answer: {answer}");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+                other => panic!("{other}: {answer}"),
+            }
+            break;
+        }
+    }
+    (granted, refused)
+}
+
+/// Proves the whole way over Redis: reserve, replay, pay, cancel, expire, order, cart, counters, audit.
+#[tokio::test]
+async fn a_sale_over_redis() {
+    let (dir, redis) = (tempfile::tempdir().unwrap(), redis());
+    let gateway = serve(dir.path(), &redis).await;
+    let mut definition = sale(SALE, &[(CONSOLE, 3)]);
+    definition["hold_seconds"] = json!(2);
+    gateway.sell(&definition).await;
+    let first = gateway.want("ann", CONSOLE, 1).key("k").send().await.expect(201);
+    assert_eq!(first["durability"], "fsync");
+    let again = gateway.want("ann", CONSOLE, 1).key("k").send().await;
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(again.expect(201), first);
+    let id = first["reservation_id"].as_str().unwrap();
+    gateway.pay(id, "p-1").await.expect(200);
+    let cancelled = gateway.hold("bob").await;
+    gateway.cancel("bob", &cancelled).await.expect(200);
+    let expired = gateway.hold("cid").await;
+    gateway.order_becomes("cid", &expired, "expired").await;
+    gateway.order_becomes("ann", id, "paid").await;
+    gateway.order_becomes("bob", &cancelled, "cancelled").await;
+    assert_eq!(gateway.cart("ann").await["lines"][0]["reservation_id"], id);
+    assert_eq!(gateway.counters().await, [3, 2, 0, 1]);
+    gateway.settled().await;
+    gateway.stop();
+    let report = audit(dir.path(), &redis);
+    assert_eq!(report["sales"][0]["items"][0]["confirmed"], 1);
+}
+
+/// Proves that gateways share what they decide: a sale that one creates is on the other within a second,
+/// a key that one has seen is a replay on the other, and together they sell what there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_gateways() {
+    let (dirs, redis) = ([tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()], redis());
+    let first = serve(dirs[0].path(), &redis).await;
+    let second = serve(dirs[1].path(), &redis).await;
+    first.sell_consoles(100).await;
+    let began = Instant::now();
+    eventually("the other gateway has the sale", async || {
+        let answer = second.call("GET", &format!("/v1/sales/{SALE}")).send().await;
+        (answer.status == 200 && answer.json()["state"] == "open").then_some(())
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let told = first.want("ann", CONSOLE, 1).key("k").send().await.expect(201);
+    let again = second.want("ann", CONSOLE, 1).key("k").send().await;
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(again.expect(201), told);
+    let (mut crowd, mut granted) = (JoinSet::new(), 1);
+    for buyer in 0..8_u32 {
+        let shop = Shop::clone(if buyer % 2 == 0 { &first } else { &second });
+        crowd.spawn(async move { buy(shop, (0..30).map(|n| buyer * 1_000 + n)).await });
+    }
+    for (bought, _) in crowd.join_all().await {
+        granted += bought;
+    }
+    assert_eq!(granted, 100);
+    let sold_out = second.want("ann", CONSOLE, 1).key("k").send().await;
+    assert_eq!(sold_out.expect(201), told, "a winner's retry is a replay, sold out or not");
+    for (gateway, dir) in [(first, &dirs[0]), (second, &dirs[1])] {
+        gateway.settled().await;
+        gateway.stop();
+        assert_eq!(audit(dir.path(), &redis)["sales"][0]["standing"], 100);
+    }
+}
+
+/// Proves that a Redis that is killed under load, again and again, loses nothing that was told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_killed_under_load() {
+    const ROUNDS: u32 = 8;
+    const BUYERS: u32 = 6;
+    let (dir, mut redis) = (tempfile::tempdir().unwrap(), redis());
+    let gateway = serve(dir.path(), &redis).await;
+    gateway.sell_consoles(1_000_000).await;
+    let mut granted = 0;
+    for round in 0..ROUNDS {
+        let over = Arc::new(AtomicBool::new(false));
+        let mut crowd = JoinSet::new();
+        for buyer in 0..BUYERS {
+            let (shop, over) = (Shop::clone(&gateway), Arc::clone(&over));
+            let first = (round * BUYERS + buyer) * 100_000;
+            crowd.spawn(async move {
+                let users = (first..).take_while(|_| !over.load(Ordering::Relaxed));
+                buy(shop, users).await
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(100 + 40 * u64::from(round))).await;
+        redis.kill();
+        redis.run().unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        over.store(true, Ordering::Relaxed);
+        for (bought, refused) in crowd.join_all().await {
+            assert_eq!(refused, 0);
+            granted += bought;
+        }
+    }
+    assert!(granted > 100, "there was load: {granted}");
+    gateway.settled().await;
+    let [stock, available, held, _] = gateway.counters().await;
+    assert_eq!((held, available + held), (granted as u64, stock), "each asked for one, and has it");
+    gateway.stop();
+    assert_eq!(audit(dir.path(), &redis)["sales"][0]["standing"], granted);
+}
+
+/// Proves that a Redis that comes back empty, or with an older state, under load, is fenced, written
+/// anew from the books, and oversells nothing: at the end exactly the stock stands in the books.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_forgets() {
+    const STOCK: usize = 400;
+    let (dir, mut redis) = (tempfile::tempdir().unwrap(), redis());
+    let gateway = serve(dir.path(), &redis).await;
+    gateway.sell_consoles(STOCK as u64).await;
+    let mut told = 0;
+    for round in 0..4_u32 {
+        let mut crowd = JoinSet::new();
+        for buyer in 0..4_u32 {
+            let shop = Shop::clone(&gateway);
+            let first = (round * 4 + buyer) * 1_000;
+            crowd.spawn(async move { buy(shop, first..first + 15).await });
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        if round % 2 == 0 {
+            redis.run_empty().unwrap();
+        } else {
+            // An older state: as it is now, while more is sold on top of it.
+            let older = tempfile::tempdir().unwrap();
+            copy(redis.dir(), older.path());
+            let shop = Shop::clone(&gateway);
+            buy(shop, (900_000 + round * 100..).take(20)).await;
+            gateway.settled().await;
+            redis.kill();
+            std::fs::remove_dir_all(redis.dir().join("appendonlydir")).unwrap();
+            copy(older.path(), redis.dir());
+            redis.run().unwrap();
+        }
+        for (bought, _) in crowd.join_all().await {
+            told += bought;
+        }
+    }
+    assert!(told > 0);
+    let log = gateway.log().text();
+    assert!(log.contains("the lane was written anew"), "{log}");
+    let (_, refused) = buy(Shop::clone(&gateway), 500_000..500_000 + STOCK as u32).await;
+    assert!(refused > 0, "it is sold out");
+    gateway.settled().await;
+    assert_eq!(gateway.counters().await, [STOCK as u64, 0, STOCK as u64, 0]);
+    gateway.stop();
+    assert_eq!(audit(dir.path(), &redis)["sales"][0]["standing"], STOCK);
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let into = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir_all(&into).unwrap();
+            copy(&entry.path(), &into);
+        } else {
+            std::fs::copy(entry.path(), into).unwrap();
+        }
+    }
+}
+
+/// Proves that no request fails because Redis has thrown its scripts away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_are_flushed() {
+    let (dir, redis) = (tempfile::tempdir().unwrap(), redis());
+    let gateway = serve(dir.path(), &redis).await;
+    gateway.sell_consoles(10_000).await;
+    let mut crowd = JoinSet::new();
+    for buyer in 0..4_u32 {
+        let shop = Shop::clone(&gateway);
+        crowd.spawn(async move {
+            for user in 0..150 {
+                let user = format!("user-{buyer}-{user}");
+                shop.want(&user, CONSOLE, 1).send().await.expect(201);
+            }
+        });
+    }
+    while crowd.try_join_next().is_none() {
+        command(&redis, &["SCRIPT", "FLUSH"]);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    crowd.join_all().await;
+    assert_eq!(gateway.counters().await[2], 600);
+    gateway.settled().await;
+    gateway.stop();
+    audit(dir.path(), &redis);
+}
+
+/// Proves that a Redis without memory is refused before anything is written, and sells again after.
+#[tokio::test]
+async fn redis_is_full() {
+    let (dir, redis) = (tempfile::tempdir().unwrap(), redis());
+    let gateway = serve(dir.path(), &redis).await;
+    gateway.sell_consoles(10).await;
+    gateway.hold("ann").await;
+    command(&redis, &["CONFIG", "SET", "maxmemory", "1"]);
+    gateway.want("bob", CONSOLE, 1).send().await.refused(503, "ledger-unavailable");
+    command(&redis, &["CONFIG", "SET", "maxmemory", "0"]);
+    eventually("it sells again", async || {
+        let answer = gateway.want("bob", CONSOLE, 1).send().await;
+        (answer.status == 201).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.counters().await, [10, 8, 2, 0]);
+    gateway.settled().await;
+    gateway.stop();
+    audit(dir.path(), &redis);
+}
+
+/// Proves that a gateway does not start on a Redis that cannot keep what it would promise, and says
+/// what to change; and that one which is not there is an unavailable dependency.
+#[test]
+fn an_unfit_redis() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let any = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data-dir", data];
+    let mut unfit = RedisServer::start(Keeps::Nothing).unwrap();
+    let url = unfit.url();
+    let serve = [&["serve", "--redis-url", &url], &any[..]].concat();
+    let (_, told) = run_to(64, &serve);
+    assert!(told.contains("appendonly yes"), "{told}");
+    command(&unfit, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    let (_, told) = run_to(64, &[&serve[..], &["--set", "durability=memory"]].concat());
+    assert!(told.contains("noeviction"), "{told}");
+    unfit.kill();
+    let (_, told) = run_to(4, &serve);
+    assert!(told.contains("Redis"), "{told}");
+    let fit = redis();
+    let url = fit.url();
+    let serve = [&["serve", "--redis-url", &url], &any[..]].concat();
+    let (_, told) = run_to(64, &[&serve[..], &["--set", "durability=replicated"]].concat());
+    assert!(told.contains("replicas"), "{told}");
+}
