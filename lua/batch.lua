@@ -2,15 +2,17 @@
 --
 -- ARGV        1 the caller's epoch  2 min_seq: the highest seq that the caller has seen  3 commands, packed
 --             4 since: sales touched after this seq are reported, with the seq of their last touch, or ''
--- Answer      1 head: status, epoch, seq, now  2 outcomes, one after the other  3 reports, one after the other
+-- Answer      1 head: status, epoch, seq, now, whether more holds are due  2 outcomes, one after the other  3 reports, one after the other
 -- Statuses    ok; empty: the lane was never made, or is forgotten; fenced: it is being recovered; stale: its
 --             epoch is another; behind: it has forgotten what the caller has seen; format: its state is of a
 --             version that this script does not know. In all but the first nothing was done.
 
 local FORMAT, REPORTS_MAX = '1', 1100
 
+local more = false
+
 local function answer(status, outcomes, reports)
-  return { pack({ status, epoch or 0, seq or 0, now or 0 }), outcomes or '', reports or '' }
+  return { pack({ status, epoch or 0, seq or 0, now or 0, more }), outcomes or '', reports or '' }
 end
 
 local meta = call('HMGET', META, 'format', 'epoch', 'seq', 'now', 'fence')
@@ -51,7 +53,7 @@ read(ACCOUNTS, accounts, users)
 read(SALES, sales, shops)
 
 -- Holds that ran out first, so that their units are there for whoever asks.
-sweep()
+more = select(2, sweep())
 local outcomes = {}
 for at, command in ipairs(commands) do
   outcomes[at] = decide[command[1]](command)

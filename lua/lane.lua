@@ -30,8 +30,15 @@ local IN_STOCK, AVAILABLE, C_HELD, C_CONFIRMED, CANCELLED_TOTAL, EXPIRED_TOTAL =
 local epoch, seq, now
 local decide = {}
 
+-- A whole number as text. The same instants come again and again, and spelling one is dear.
+local spelled = {}
 local function whole(number)
-  return string.format('%.0f', number)
+  local text = spelled[number]
+  if not text then
+    text = string.format('%.0f', number)
+    spelled[number] = text
+  end
+  return text
 end
 
 -- What was read, by its key. `false` stands for nothing there.

@@ -22,7 +22,7 @@ use self::source::Source;
 use crate::clock::Millis;
 use crate::config::Settings;
 use crate::ledger::journal;
-use crate::ledger::redis::server::Server;
+use crate::ledger::redis::server::{Server, ServerError};
 use crate::sale::{LaneId, SaleId};
 use crate::sqlite;
 use crate::store::sqlite as books_file;
@@ -78,6 +78,9 @@ pub enum AuditError {
     /// There is nothing to audit.
     #[error("{0} holds no ledger and no books")]
     Nothing(PathBuf),
+    /// Redis cannot be reached.
+    #[error("Redis: {0}")]
+    Unreachable(String),
     /// A file or a lane cannot be read.
     #[error("{what}: {cause}")]
     Unreadable {
@@ -177,15 +180,14 @@ fn sources(dir: &Path, ledger: LedgerAt<'_>) -> Result<Vec<(LaneId, Source)>, Au
             .map(|(lane, path)| Ok((lane, Source::journal(&path).map_err(unreadable(lane))?)))
             .collect(),
         LedgerAt::Redis { url, lanes } => {
-            let server = Server::of(url).map_err(|error| AuditError::Unreadable {
-                what: "the ledger".to_owned(),
-                cause: error.to_string(),
-            })?;
+            let unreachable = |error: ServerError| AuditError::Unreachable(error.to_string());
+            let server = Server::of(url).map_err(unreachable)?;
             let books = books_file::path(dir);
             (0..lanes)
                 .map(LaneId)
                 .map(|lane| {
-                    let source = Source::redis(&server, lane, &books).map_err(unreadable(lane))?;
+                    let stream = server.connect(lane).map_err(|error| unreachable(error.into()))?;
+                    let source = Source::redis(stream, lane, &books).map_err(unreadable(lane))?;
                     Ok((lane, source))
                 })
                 .collect()

@@ -187,15 +187,20 @@ impl Gate {
             Some(key) => ReservationId::derived(lane, &user, sale, key),
             None => ReservationId::random(lane),
         };
-        let refusal = self.refuse_cheaply(card, lane, &lines);
+        let by_sale = admission::check_sale(card, self.now(), &lines);
         // A retry of a request that may have been granted is for the ledger to answer, whatever the
         // sale has come to since. To be asked after the sale was looked at, not before: between the
-        // two the first try may have gone through the ledger and taken the last unit.
-        // Where other gateways decide too, the first try may have come through one of them.
-        let may_be_retry = key.is_some() && (self.ledger.is_shared() || card.seen.contains(&id));
-        if let Some((denied, counter)) = refusal.filter(|_| !may_be_retry) {
-            counter.increment(1);
-            return Err(denied);
+        // two the first try may have gone through the ledger and taken the last unit. Where other
+        // gateways decide too, it may have come through one of them.
+        let may_be_retry = key.is_some() && card.seen.contains(&id);
+        let may_be_known = may_be_retry || (key.is_some() && self.ledger.is_shared());
+        if let Some(refusal) = by_sale.filter(|_| !may_be_known) {
+            self.refused_by_sale.increment(1);
+            return Err(refusal.into());
+        }
+        if !may_be_retry && self.is_backlogged(lane) {
+            self.refused_by_backlog.increment(1);
+            return Err(Denied::Overloaded);
         }
         if key.is_some() && !may_be_retry {
             card.seen.insert(&id);
@@ -221,19 +226,9 @@ impl Gate {
         }
     }
 
-    /// What can be refused without asking the ledger, if this is no retry; and where that is counted.
-    fn refuse_cheaply(
-        &self,
-        card: &SaleCard,
-        lane: LaneId,
-        lines: &[OrderedLine],
-    ) -> Option<(Denied, &Counter)> {
-        if let Some(refusal) = admission::check_sale(card, self.now(), lines) {
-            return Some((refusal.into(), &self.refused_by_sale));
-        }
-        let head = *self.ledger.head(lane).borrow();
-        let backlogged = admission::is_backlogged(head, self.progress.of(lane));
-        backlogged.then_some((Denied::Overloaded, &self.refused_by_backlog))
+    /// Whether the books are too far behind the lane for more to be added.
+    fn is_backlogged(&self, lane: LaneId) -> bool {
+        admission::is_backlogged(*self.ledger.head(lane).borrow(), self.progress.of(lane))
     }
 
     /// A buyer's own reservation.

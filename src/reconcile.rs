@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::engine::State;
+use crate::engine::{Position, State};
 use crate::ledger::redis::recovery::Recall;
 use crate::limits;
 use crate::sale::LaneId;
@@ -56,6 +56,10 @@ impl Books {
 }
 
 impl Recall for Books {
+    fn digested(&self, lane: LaneId) -> Result<Position, String> {
+        self.runtime.block_on(self.store.cursor(lane)).map_err(|error| error.to_string())
+    }
+
     fn recall(&self, lane: LaneId) -> Result<State, String> {
         self.runtime.block_on(self.fold(lane))
     }

@@ -14,6 +14,7 @@
 pub mod bare;
 pub mod buyers;
 pub mod client;
+pub mod fault_proxy;
 pub mod history;
 pub mod limits;
 pub mod ops;

@@ -48,6 +48,11 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// The same as an address.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
     /// Its files.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -103,9 +108,9 @@ impl RedisServer {
 
     /// Whether it has loaded its data and answers.
     fn answers(&self) -> bool {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let ping = || -> io::Result<bool> {
-            let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(200))?;
+            let mut stream =
+                TcpStream::connect_timeout(&self.address(), Duration::from_millis(200))?;
             stream.set_read_timeout(Some(Duration::from_millis(500)))?;
             stream.write_all(b"PING\r\n")?;
             let mut answer = [0; 7];

@@ -11,7 +11,7 @@ use super::rule;
 use crate::engine::Position;
 use crate::ledger::journal;
 use crate::ledger::redis::keys::Keys;
-use crate::ledger::redis::server::{Connection as Redis, Server};
+use crate::ledger::redis::server::Connection as Redis;
 use crate::outbox::{Record, stream};
 use crate::sale::LaneId;
 use crate::sqlite;
@@ -40,9 +40,8 @@ impl Source {
         sqlite::open_reader(path).map(Self::Journal).map_err(|error| error.to_string())
     }
 
-    pub(super) fn redis(server: &Server, lane: LaneId, books: &Path) -> Result<Self, String> {
+    pub(super) fn redis(stream: Redis, lane: LaneId, books: &Path) -> Result<Self, String> {
         let archive = sqlite::open_reader(books).map_err(|error| error.to_string())?;
-        let stream = server.connect(lane).map_err(|error| error.to_string())?;
         Ok(Self::Redis(Box::new(Behind { archive, stream, keys: Keys::of(lane) })))
     }
 

@@ -18,7 +18,7 @@ pub(super) fn run(
     let report = audit::run(&settings.data_dir, LedgerAt::of(&settings), sale.as_ref()).map_err(
         |error| {
             let exit = match error {
-                AuditError::Nothing(_) => Exit::Unavailable,
+                AuditError::Nothing(_) | AuditError::Unreachable(_) => Exit::Unavailable,
                 AuditError::Unreadable { .. } => Exit::Failure,
             };
             Failure::new(exit, error.to_string())

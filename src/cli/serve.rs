@@ -87,9 +87,9 @@ pub(super) async fn start(settings: &Settings) -> Result<Gateway, Failure> {
     Gateway::start(settings).await.map_err(|error| {
         let exit = match &error {
             StartError::Ledger(OpenError::Amnesia { .. }) => Exit::Broken,
-            StartError::Redis(redis::OpenError::Server(ServerError::Unfit(_))) => {
-                Exit::Configuration
-            }
+            StartError::Redis(
+                redis::OpenError::Server(ServerError::Unfit(_)) | redis::OpenError::Foreign(_),
+            ) => Exit::Configuration,
             StartError::Redis(_) => Exit::Unavailable,
             StartError::Ledger(_)
             | StartError::Panicked(_)

@@ -82,6 +82,9 @@ pub enum OpenError {
     /// The server.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// The ledger is not this gateway's.
+    #[error("{0}")]
+    Foreign(String),
     /// A lane did not open in time.
     #[error("lane {lane} of the ledger does not open; the log says why")]
     Lane {
@@ -151,6 +154,9 @@ impl RedisLedger {
         for (_, lane) in &self.lanes {
             let health = lane.health();
             while *health.borrow() != Health::Up {
+                if let Some(reason) = lane.foreign() {
+                    return Err(OpenError::Foreign(reason));
+                }
                 if Instant::now() >= deadline {
                     return Err(OpenError::Lane { lane: lane.id });
                 }

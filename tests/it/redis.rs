@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use floodgate_loadtest::fault_proxy::FaultProxy;
 use floodgate_loadtest::redis_server::{Keeps, RedisServer};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -248,6 +249,36 @@ async fn scripts_are_flushed() {
     audit(dir.path(), &redis);
 }
 
+/// Proves that answers that are lost after Redis has served the question are resolved by asking again:
+/// each request is one reservation, and none is left unknown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_lost() {
+    const BUYERS: u32 = 8;
+    const EACH: u32 = 150;
+    let (dir, redis) = (tempfile::tempdir().unwrap(), redis());
+    let proxy = FaultProxy::start(redis.address()).unwrap();
+    let url = format!("redis://{}", proxy.address());
+    let gateway = Serving::start_with(dir.path(), &["--redis-url", &url]).await;
+    gateway.sell_consoles(1_000_000).await;
+    proxy.swallow_every(5);
+    let mut crowd = JoinSet::new();
+    for buyer in 0..BUYERS {
+        let shop = Shop::clone(&gateway);
+        let first = buyer * 100_000;
+        crowd.spawn(async move { buy(shop, first..first + EACH).await });
+    }
+    let answers = crowd.join_all().await;
+    proxy.swallow_every(0);
+    let granted: usize = answers.iter().map(|(granted, _)| granted).sum();
+    assert_eq!(granted, (BUYERS * EACH) as usize);
+    assert!(proxy.swallowed() > 50, "{} answers were lost", proxy.swallowed());
+    gateway.settled().await;
+    let [stock, available, held, _] = gateway.counters().await;
+    assert_eq!((held, available + held), (granted as u64, stock), "each has what they asked for");
+    gateway.stop();
+    assert_eq!(audit(dir.path(), &redis)["sales"][0]["standing"], granted);
+}
+
 /// Proves that a Redis without memory is refused before anything is written, and sells again after.
 #[tokio::test]
 async fn redis_is_full() {
@@ -265,6 +296,36 @@ async fn redis_is_full() {
     .await;
     assert_eq!(gateway.counters().await, [10, 8, 2, 0]);
     gateway.settled().await;
+    gateway.stop();
+    audit(dir.path(), &redis);
+}
+
+/// Proves that a gateway whose books do not explain what Redis has does not start, and writes nothing:
+/// the gateway that the ledger belongs to finds it whole.
+#[tokio::test]
+async fn books_of_another_ledger() {
+    let (dir, other, mut redis) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), redis());
+    let gateway = serve(dir.path(), &redis).await;
+    gateway.sell_consoles(10).await;
+    let id = gateway.hold("ann").await;
+    gateway.settled().await;
+    gateway.stop();
+    for lane in 0..4 {
+        command(&redis, &["XTRIM", &format!("{{fg:{lane}}}:outbox"), "MAXLEN", "0"]);
+    }
+    redis.run().unwrap();
+    let url = redis.url();
+    let any = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--redis-url", &url];
+    let strange = ["serve", "--data-dir", other.path().to_str().unwrap()];
+    let (_, told) = run_to(64, &[&strange[..], &any].concat());
+    assert!(told.contains("books"), "{told}");
+    let lanes = ["--set", "ledger.lanes=2"];
+    let (_, told) = run_to(64, &[&strange[..], &any, &lanes].concat());
+    assert!(told.contains("ledger.lanes"), "{told}");
+    let gateway = serve(dir.path(), &redis).await;
+    gateway.look("ann", &id).await.expect(200);
+    assert_eq!(gateway.counters().await, [10, 9, 1, 0]);
     gateway.stop();
     audit(dir.path(), &redis);
 }

@@ -21,6 +21,12 @@ use crate::sale::{LaneId, Status};
 
 /// What remembers a lane when its Redis does not.
 pub trait Recall: Send + Sync {
+    /// How far the books have a lane. Blocks.
+    ///
+    /// # Errors
+    /// In words, for the log; it is tried again later.
+    fn digested(&self, lane: LaneId) -> Result<Position, String>;
+
     /// The lane as the books know it: everything that they have digested. Blocks.
     ///
     /// # Errors
@@ -40,8 +46,8 @@ pub struct Opened {
 /// Why a lane is not open.
 #[derive(Debug, thiserror::Error)]
 pub enum Closed {
-    /// Another gateway is at it.
-    #[error("another gateway brings the lane back")]
+    /// Somebody else is at it.
+    #[error("it is being brought back")]
     Another,
     /// Redis does not answer, or refuses.
     #[error("Redis: {0}")]
@@ -112,17 +118,72 @@ pub fn open(
             "the ledger was made with {found} lanes, and ledger.lanes is {lanes}: set it alike"
         )));
     }
-    let known = meta.format.is_some() && !meta.fenced && meta.run.as_deref() == Some(run);
-    if known && !suspect && meta.position >= seen {
+    let books = recall.digested(lane).map_err(Closed::Books)?;
+    let trusted = meta.format.is_some() && !meta.fenced && meta.run.as_deref() == Some(run);
+    if trusted && !suspect && meta.position >= seen && meta.position.seq >= books.seq {
         return Ok(Opened { position: meta.position, rebuilt: false });
     }
+    // Looked at before the fence is taken: whoever cannot mend the lane keeps nobody from it, and the
+    // long part is done when the time for the rest begins to count.
+    let state = recall.recall(lane).map_err(Closed::Books)?;
+    let mut known = Known { books: state.position(), state, entries: Vec::new() };
+    known.read_on(connection, &keys.outbox)?;
+    known.explains(lane, &meta)?;
     let token = format!("{:016x}", fastrand::u64(..));
     let lease = limits::RECOVERY_LEASE_MS;
     let taken: bool = FENCE.key(&keys.meta).arg(&token).arg(lease).invoke(connection)?;
     if !taken {
         return Err(Closed::Another);
     }
-    Recovery { connection, lane, lanes, keys, token, run }.run(seen, recall)
+    Recovery { connection, lane, lanes, keys, token, run }.run(seen, known)
+}
+
+/// What books and outbox know of a lane together.
+struct Known {
+    books: Position,
+    /// Folded over both.
+    state: State,
+    /// Entries of the outbox up to there, which whoever reads it may still want.
+    entries: Vec<stream::Entry>,
+}
+
+impl Known {
+    /// Folds what the outbox has behind the books, as far as it follows without a gap.
+    fn read_on(&mut self, connection: &mut dyn ConnectionLike, outbox: &str) -> Result<(), Closed> {
+        loop {
+            let after = self.entries.last().map(|entry| entry.last).unwrap_or_default();
+            let page = stream::read(connection, outbox, after, limits::RECOVERY_PAGE)?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for entry in page {
+                if entry.last.seq > self.books.seq {
+                    let follows = entry.first_seq() == self.state.position().seq.saturating_add(1)
+                        && entry.last.epoch >= self.books.epoch;
+                    let record = entry.record().and_then(|record| record.decode().ok());
+                    let (true, Some(events)) = (follows, record) else { return Ok(()) };
+                    self.state.advance(entry.at);
+                    for event in &events {
+                        self.state.evolve(event).map_err(|bad| Closed::Foreign(bad.to_string()))?;
+                    }
+                }
+                self.entries.push(entry);
+            }
+        }
+    }
+
+    /// A lane that is further than anybody can explain has forgotten nothing: it is these books that
+    /// have, or they are another ledger's. It must not be written anew from them.
+    fn explains(&self, lane: LaneId, meta: &Meta) -> Result<(), Closed> {
+        let (there, known) = (meta.position.seq, self.state.position().seq);
+        if meta.format.is_none() || there <= known {
+            return Ok(());
+        }
+        Err(Closed::Foreign(format!(
+            "lane {lane} is at event {there}; the books of this data dir and the outbox know {known}: \
+             the books are another ledger's, or older than what the outbox keeps"
+        )))
+    }
 }
 
 /// A lane whose fence is ours.
@@ -136,16 +197,16 @@ struct Recovery<'r> {
 }
 
 impl Recovery<'_> {
-    fn run(mut self, seen: Position, recall: &dyn Recall) -> Result<Opened, Closed> {
+    fn run(mut self, seen: Position, mut known: Known) -> Result<Opened, Closed> {
         let lane = self.lane;
-        let mut state = recall.recall(lane).map_err(Closed::Books)?;
-        let books = state.position();
         // Read again: behind the fence nobody changes it any more.
         let meta = read_meta(self.connection, &self.keys)?;
-        let survivors = self.survivors(books, &mut state)?;
+        known.read_on(self.connection, &self.keys.outbox)?;
+        known.explains(lane, &meta)?;
+        let (books, state) = (known.books, &known.state);
         let intact = meta.format.is_some()
-            && meta.position >= books
             && meta.position >= seen
+            && meta.position.epoch >= books.epoch
             && meta.position.seq == state.position().seq;
         if intact {
             self.reopen(meta.position, meta.now)?;
@@ -159,7 +220,7 @@ impl Recovery<'_> {
         if seen.seq > position.seq {
             error!(%lane, lost = seen.seq - position.seq, "Redis has lost events that were answered");
         }
-        self.write(&state, survivors)?;
+        self.write(state, &known.entries)?;
         self.reopen(position, state.now().0)?;
         if position.seq > 0 {
             warn!(%lane, epoch = position.epoch, seq = position.seq, "the lane was written anew");
@@ -167,37 +228,8 @@ impl Recovery<'_> {
         Ok(Opened { position, rebuilt: true })
     }
 
-    /// Folds what has survived in the outbox behind the books into `state`; and gives all entries up
-    /// to there, which whoever reads the outbox may still want.
-    fn survivors(
-        &mut self,
-        books: Position,
-        state: &mut State,
-    ) -> Result<Vec<stream::Entry>, Closed> {
-        let mut kept = Vec::new();
-        let mut after = Position::default();
-        loop {
-            let page =
-                stream::read(self.connection, &self.keys.outbox, after, limits::RECOVERY_PAGE)?;
-            let Some(last) = page.last() else { return Ok(kept) };
-            after = last.last;
-            for entry in page {
-                if entry.last.seq > books.seq {
-                    let follows = entry.first_seq() == state.position().seq.saturating_add(1);
-                    let record = entry.record().and_then(|record| record.decode().ok());
-                    let (true, Some(events)) = (follows, record) else { return Ok(kept) };
-                    state.advance(entry.at);
-                    for event in &events {
-                        state.evolve(event).map_err(|bad| Closed::Foreign(bad.to_string()))?;
-                    }
-                }
-                kept.push(entry);
-            }
-        }
-    }
-
     /// Writes the whole lane anew.
-    fn write(&mut self, state: &State, survivors: Vec<stream::Entry>) -> Result<(), Closed> {
+    fn write(&mut self, state: &State, entries: &[stream::Entry]) -> Result<(), Closed> {
         let keys = self.keys.clone();
         for key in &keys.all()[1..] {
             self.restore("DEL", key, &[])?;
@@ -278,7 +310,7 @@ impl Recovery<'_> {
                 self.restore(command, key, chunk)?;
             }
         }
-        for entry in survivors {
+        for entry in entries {
             self.restore("XADD", &keys.outbox, &entry.arguments())?;
         }
         Ok(())

@@ -16,6 +16,11 @@ use crate::outbox::stream;
 struct Memory(Mutex<Vec<stream::Entry>>);
 
 impl Recall for Memory {
+    fn digested(&self, _lane: LaneId) -> Result<Position, String> {
+        let entries = self.0.lock().unwrap();
+        Ok(entries.last().map(|entry| entry.last).unwrap_or_default())
+    }
+
     fn recall(&self, _lane: LaneId) -> Result<State, String> {
         let entries = self.0.lock().unwrap();
         let mut state = State::new(entries.last().map_or(0, |entry| entry.last.epoch));

@@ -48,6 +48,8 @@ pub struct Head {
     pub position: Position,
     /// The lane's clock.
     pub now: Millis,
+    /// More holds are due than one call returns.
+    pub more: bool,
 }
 
 /// A sale as its lane has it, without its definition, which never changes.
@@ -260,7 +262,7 @@ pub fn head(mut bytes: &[u8]) -> Reading<Head> {
         _ => return Err(Unreadable("a status")),
     };
     let position = Position { epoch: fields.uint()?, seq: fields.uint()? };
-    Ok(Head { verdict, position, now: fields.millis()? })
+    Ok(Head { verdict, position, now: fields.millis()?, more: fields.flag()? })
 }
 
 /// Reads the outcomes of `commands`, in their order.

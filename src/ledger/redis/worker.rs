@@ -41,6 +41,8 @@ pub(super) struct Lane {
     opening: Mutex<()>,
     /// The lane itself has said that it forgot.
     suspect: AtomicBool,
+    /// Why it will not open by itself.
+    foreign: Mutex<Option<String>>,
 }
 
 /// When the lane's sales are to be asked for, and what changed since when.
@@ -60,11 +62,17 @@ impl Lane {
             ticker: Mutex::new(Ticker { next: Instant::now(), since: 0 }),
             opening: Mutex::new(()),
             suspect: AtomicBool::new(false),
+            foreign: Mutex::default(),
         }
     }
 
     pub(super) fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
+    }
+
+    /// Why the lane will not open by itself, if so.
+    pub(super) fn foreign(&self) -> Option<String> {
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn is(&self, health: Health) {
@@ -96,6 +104,12 @@ impl Lane {
         }
         ticker.next = now + Duration::from_millis(limits::REDIS_TICK_MS);
         Some(ticker.since)
+    }
+
+    /// There is more to be told, or more holds are due: not after the usual pause, but now.
+    fn again(&self) {
+        let mut ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner);
+        ticker.next = Instant::now();
     }
 
     fn ticked(&self, since: u64) {
@@ -273,10 +287,8 @@ impl Worker {
                 self.lane.reached(done.head);
                 Ok(done)
             }
-            // Another life of the lane: looked at anew, with the next try.
+            // Another life of the lane, which is laid beside the books before it counts here.
             Verdict::Stale if done.head.position.epoch > seen.epoch => {
-                self.lane.adopt(done.head.position);
-                self.connection = Some(connection);
                 Err(Trouble::NotDone(Fault::Fenced))
             }
             Verdict::Stale | Verdict::Behind | Verdict::Empty => {
@@ -336,6 +348,10 @@ impl Worker {
             let fenced = !matches!(closed, Closed::Redis(_));
             self.lane.is(if fenced { Health::Fenced } else { Health::Down });
             warn!(lane = %self.lane.id, %closed, "the lane is not open");
+            if let Closed::Foreign(reason) = closed {
+                let mut foreign = self.lane.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+                *foreign = Some(reason);
+            }
             self.unfit()
         })
     }
@@ -375,10 +391,15 @@ impl Worker {
             return Ok(done);
         }
         let replicas = self.promise.replicas;
-        let wait = cmd("WAIT").arg(replicas).arg(limits::REDIS_WAIT_MS).clone();
         let Some(mut connection) = self.connection.take() else { return Err(Fault::Unknown) };
-        match wait.query::<usize>(&mut connection) {
-            Ok(have) => {
+        // `WAIT` counts from the last write of its own connection, and what is answered may have been
+        // written through another: so there is a write here, behind all of it.
+        let waited: Result<(u64, usize), _> = redis::pipe()
+            .add_command(cmd("HINCRBY").arg(&self.keys.meta).arg("barriers").arg(1).clone())
+            .add_command(cmd("WAIT").arg(replicas).arg(limits::REDIS_WAIT_MS).clone())
+            .query(&mut connection);
+        match waited {
+            Ok((_, have)) => {
                 self.connection = Some(connection);
                 if have >= replicas { Ok(done) } else { Err(Fault::Unknown) }
             }
@@ -411,6 +432,9 @@ impl Worker {
         }
         // Of a full page, whoever shares the last seq may be on the next.
         let full = done.reports.len() >= limits::REDIS_REPORTS_MAX;
+        if full || done.head.more {
+            self.lane.again();
+        }
         self.lane.ticked(if full { last.saturating_sub(1) } else { last });
         if !full {
             self.lane.is(Health::Up);
