@@ -2,17 +2,17 @@
 --
 -- ARGV        1 the caller's epoch  2 min_seq: the highest seq that the caller has seen  3 commands, packed
 --             4 since: sales touched after this seq are reported, with the seq of their last touch, or ''
--- Answer      1 head: status, epoch, seq, now, whether more holds are due  2 outcomes, one after the other  3 reports, one after the other
+-- Answer      1 head: status, epoch, seq, now, whether more holds are due, whether more is to report  2 outcomes, one after the other  3 reports, one after the other
 -- Statuses    ok; empty: the lane was never made, or is forgotten; fenced: it is being recovered; stale: its
 --             epoch is another; behind: it has forgotten what the caller has seen; format: its state is of a
 --             version that this script does not know. In all but the first nothing was done.
 
-local FORMAT, REPORTS_MAX = '1', 1100
+local FORMAT, REPORTS_MAX, COUNTERS_MAX = '1', 1100, 5000
 
-local more = false
+local more, full = false, false
 
 local function answer(status, outcomes, reports)
-  return { pack({ status, epoch or 0, seq or 0, now or 0, more }), outcomes or '', reports or '' }
+  return { pack({ status, epoch or 0, seq or 0, now or 0, more, full }), outcomes or '', reports or '' }
 end
 
 local meta = call('HMGET', META, 'format', 'epoch', 'seq', 'now', 'fence')
@@ -63,10 +63,19 @@ commit()
 local reports = {}
 if ARGV[4] ~= '' then
   local scored = call('ZRANGEBYSCORE', TOUCHED, '(' .. ARGV[4], '+inf', 'WITHSCORES', 'LIMIT', 0, REPORTS_MAX)
+  local told, before = 0, nil
+  full = #scored == 2 * REPORTS_MAX
   for at = 1, #scored, 2 do
+    local score = tonumber(scored[at + 1])
+    -- Never between two sales of one seq: whoever goes on after it would miss the second.
+    if told > COUNTERS_MAX and score ~= before then
+      full = true
+      break
+    end
     local report = report_of(scored[at])
-    report[#report + 1] = tonumber(scored[at + 1])
+    report[#report + 1] = score
     reports[#reports + 1] = pack(report)
+    told, before = told + #report[6], score
   end
 end
 return answer('ok', table.concat(outcomes), table.concat(reports))

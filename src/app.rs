@@ -35,7 +35,7 @@ use crate::reconcile::Books;
 use crate::sale::LaneId;
 use crate::store::Store;
 use crate::store::sqlite::{self, Archives, SqliteStore};
-use crate::writer::{Progress, Writer};
+use crate::writer::{Progress, Underway, Writer};
 
 pub use token::{TokenError, read as read_token};
 
@@ -122,14 +122,19 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             failed: failed_sender,
         };
+        let underway = Underway::new(settings.ledger.lanes);
         let LedgerSide { ledger, outbox, decides } = match &settings.redis_url {
             None => LedgerSide::embedded(settings, lock, &digested, &around)?,
-            Some(url) => LedgerSide::redis(settings, url, lock, &store, &around).await?,
+            Some(url) => {
+                let books = Books::new(Arc::clone(&store), underway.clone());
+                LedgerSide::redis(settings, url, lock, books, &around).await?
+            }
         };
         let ends = match Ends::open(settings) {
             Ok(ends) => ends,
             Err(error) => {
-                drop(decides.stop());
+                // Joining threads is nothing for the runtime.
+                drop(tokio::task::spawn_blocking(move || decides.stop()).await);
                 return Err(error);
             }
         };
@@ -151,6 +156,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             progress: progress.clone(),
             gathers: settings.promised() != Durability::Stored,
+            underway,
         };
         let writer = writer.spawn(&writer_stops);
         let (state, state_receiver) = watch::channel(State::Serving);
@@ -278,7 +284,7 @@ impl LedgerSide {
         settings: &Settings,
         url: &str,
         lock: DataDirLock,
-        store: &Arc<dyn Store>,
+        books: Books,
         around: &embedded::Surroundings,
     ) -> Result<Self, StartError> {
         let LedgerSettings { lanes, in_flight, batch_max, replicas, retention_seconds, .. } =
@@ -290,7 +296,7 @@ impl LedgerSide {
         let around = redis::Around {
             catalog: Arc::clone(&around.catalog),
             metrics: Arc::clone(&around.metrics),
-            recall: Arc::new(Books::new(Arc::clone(store))),
+            recall: Arc::new(books),
         };
         let opened = tokio::task::spawn_blocking({
             let server = Arc::clone(&server);

@@ -21,6 +21,7 @@ pub use seen::Seen;
 pub use tally::Tally;
 
 use crate::clock::Millis;
+use crate::engine::Position;
 use crate::sale::{Counters, ItemId, SaleDefinition, SaleId, SaleState, Window};
 
 /// All sales that this gateway knows.
@@ -62,12 +63,13 @@ impl Catalog {
     /// Takes over a sale as its lane has it now. For the lane's owner, after a batch is durable.
     pub fn publish(
         &self,
+        at: Position,
         definition: &Arc<SaleDefinition>,
         window: &Window,
         counters: &[Counters],
     ) -> Arc<SaleCard> {
         let card = self.sale(definition.id.as_str()).unwrap_or_else(|| self.add(definition));
-        card.update(window, counters);
+        card.update(at, window, counters);
         card
     }
 
@@ -89,6 +91,8 @@ impl Catalog {
 pub struct SaleCard {
     definition: Arc<SaleDefinition>,
     index: HashMap<ItemId, usize>,
+    /// Where its lane was when it said what stands here.
+    at: Mutex<Position>,
     window: WindowCell,
     items: Box<[ItemCard]>,
     /// Requests under a key that may have reached the ledger.
@@ -137,6 +141,7 @@ impl SaleCard {
         let stock: u64 = items.iter().map(|item| item.stock).sum();
         Self {
             index: items.iter().enumerate().map(|(i, item)| (item.id.clone(), i)).collect(),
+            at: Mutex::default(),
             window: WindowCell::default(),
             items: items.iter().map(|_| ItemCard::default()).collect(),
             seen: Seen::for_stock(stock),
@@ -145,8 +150,13 @@ impl SaleCard {
         }
     }
 
-    /// Takes over what its lane says of it now.
-    pub fn update(&self, window: &Window, counters: &[Counters]) {
+    /// Takes over what its lane said of it at a position. An older word does not count any more.
+    pub fn update(&self, at: Position, window: &Window, counters: &[Counters]) {
+        let mut known = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        if at < *known {
+            return;
+        }
+        *known = at;
         self.window.set(window);
         for (item, counters) in self.items.iter().zip(counters) {
             item.stock.store(counters.stock, Release);

@@ -280,9 +280,9 @@ impl Gate {
     async fn stored(&self, lane: LaneId, position: Position) -> Result<(), Denied> {
         let reached = self.progress.reached(lane, position);
         let limit = Duration::from_millis(limits::STORE_REPLY_MS);
-        timeout(limit, reached).await.map_err(|_| Denied::OutcomeUnknown)?;
+        let there = timeout(limit, reached).await.map_err(|_| Denied::OutcomeUnknown)?;
         // The cursor passes what the books could not digest: that is not stored.
-        if self.progress.may_be_dead(lane, position) {
+        if !there || self.progress.may_be_dead(lane, position) {
             return Err(Denied::OutcomeUnknown);
         }
         Ok(())

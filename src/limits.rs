@@ -89,14 +89,13 @@ pub const REDIS_CALL_MS: u64 = 500;
 pub const REDIS_ANSWER_MS: u64 = 1_500;
 /// Waiting for replicas, in one `WAIT`. Beyond it the outcome is unknown.
 pub const REDIS_WAIT_MS: u64 = 400;
-/// A lane that could not be opened is left alone for so long: least and most, in milliseconds.
-pub const REDIS_BACKOFF_MS: (u64, u64) = (50, 250);
+/// A lane that could not be opened is left alone for so long: the first time and the longest, in
+/// milliseconds.
+pub const REDIS_BACKOFF_MS: (u64, u64) = (8, 250);
 /// A gateway asks a lane for its sales, and for holds that ran out, this often.
 pub const REDIS_TICK_MS: u64 = 100;
 /// A gateway that cannot open every lane in this time does not start.
 pub const REDIS_OPEN_MS: u64 = 30_000;
-/// Sales that one answer reports. More than one call can touch.
-pub const REDIS_REPORTS_MAX: usize = 1_100;
 /// Calls of a lane that may be under way at once.
 pub const REDIS_IN_FLIGHT_MAX: usize = 16;
 /// Whoever brings a lane back and is silent for so long is followed by another.

@@ -9,17 +9,19 @@ use crate::ledger::redis::recovery::Recall;
 use crate::limits;
 use crate::sale::LaneId;
 use crate::store::Store;
+use crate::writer::Underway;
 
 /// Remembers a lane from what the books have kept of its outbox.
 pub struct Books {
     store: Arc<dyn Store>,
+    underway: Underway,
     runtime: Handle,
 }
 
 impl Books {
     /// Over a store that keeps what it digests. Within a runtime.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, runtime: Handle::current() }
+    pub fn new(store: Arc<dyn Store>, underway: Underway) -> Self {
+        Self { store, underway, runtime: Handle::current() }
     }
 
     async fn fold(&self, lane: LaneId) -> Result<State, String> {
@@ -56,6 +58,10 @@ impl Books {
 }
 
 impl Recall for Books {
+    fn hold(&self, lane: LaneId) -> Box<dyn Send> {
+        Box::new(self.runtime.block_on(self.underway.of(lane).lock_owned()))
+    }
+
     fn digested(&self, lane: LaneId) -> Result<Position, String> {
         self.runtime.block_on(self.store.cursor(lane)).map_err(|error| error.to_string())
     }

@@ -11,7 +11,7 @@ mod progress;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, warn};
@@ -41,6 +41,25 @@ pub struct Writer {
     pub progress: Progress,
     /// Whether it may let events gather between two transactions; not where buyers wait for each.
     pub gathers: bool,
+    /// Held for a lane while its events are on the way from the outbox into the books.
+    pub underway: Underway,
+}
+
+/// One lock a lane: either its events are on their way into the books, or somebody relies on where the
+/// books stand.
+#[derive(Clone, Debug)]
+pub struct Underway(Arc<[Arc<Mutex<()>>]>);
+
+impl Underway {
+    /// For so many lanes.
+    pub fn new(lanes: u16) -> Self {
+        Self((0..lanes).map(|_| Arc::default()).collect())
+    }
+
+    /// The lock of a lane.
+    pub fn of(&self, lane: LaneId) -> Arc<Mutex<()>> {
+        self.0.get(usize::from(lane.0)).cloned().unwrap_or_default()
+    }
 }
 
 /// Why a step of the writer did not succeed.
@@ -129,13 +148,16 @@ impl LaneWriter {
 
     /// Digests one batch, and tells of how many events: of none where none wait.
     async fn step(&self, cursor: &mut Option<Position>, head: Position) -> Result<u64, StepError> {
+        let underway = self.shared.underway.of(self.lane);
+        let _underway = underway.lock().await;
         let from = match *cursor {
             Some(known) => known,
             None => self.shared.store.cursor(self.lane).await?,
         };
         *cursor = Some(from);
         self.shared.progress.moved(self.lane, from);
-        if head.seq <= from.seq {
+        // In one life of the lane; another goes on from where the books were, or beyond.
+        if head <= from {
             self.shared.progress.waits_since(self.lane, None);
             return Ok(0);
         }

@@ -157,7 +157,9 @@ pub fn open(
         }
         surroundings.catalog.reached(state.now());
         for (_, sale) in state.sales() {
-            surroundings.catalog.publish(sale.definition(), sale.window(), sale.counters());
+            let (definition, window) = (sale.definition(), sale.window());
+            let position = state.position();
+            surroundings.catalog.publish(position, definition, window, sale.counters());
         }
         for reservation in state.reservations() {
             if let Some(card) = surroundings.catalog.sale(reservation.sale.as_str()) {

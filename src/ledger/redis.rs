@@ -113,9 +113,11 @@ pub fn open(
     }
     let mut lanes = Vec::new();
     let mut workers = Workers { threads: Vec::new(), stop: Arc::default() };
+    let token = format!("{:016x}", fastrand::u64(..));
+    let gateway = recovery::Gateway { token, lanes: settings.lanes };
     for id in (0..settings.lanes).map(LaneId) {
         let (inbox, tray) = inbox(limits::LANE_INBOX);
-        let lane = Arc::new(Lane::new(id, settings.lanes));
+        let lane = Arc::new(Lane::new(id, gateway.clone()));
         for number in 0..settings.in_flight {
             let worker = Worker::new(
                 Arc::clone(&lane),

@@ -4,6 +4,7 @@
 //! clock (`t`) and the events (`e`), as `lua/lane.lua` packs them.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,19 +48,6 @@ impl Entry {
     pub fn into_record(self) -> Record {
         self.record()
             .unwrap_or_else(|| Record::unreadable(self.last, self.events, self.at, self.packed))
-    }
-
-    /// What `XADD` takes to put it there again.
-    pub fn arguments(&self) -> [Vec<u8>; 7] {
-        [
-            format!("{}-{}", self.last.epoch, self.last.seq).into_bytes(),
-            b"n".to_vec(),
-            self.events.to_string().into_bytes(),
-            b"t".to_vec(),
-            self.at.0.to_string().into_bytes(),
-            b"e".to_vec(),
-            self.packed.clone(),
-        ]
     }
 
     fn of(value: Value) -> Result<Self, RedisError> {
@@ -111,6 +99,8 @@ struct Reader {
     key: String,
     head: watch::Receiver<Position>,
     retention: Duration,
+    /// Events of an entry, as last seen: so that no more entries are read than are wanted.
+    density: AtomicUsize,
     connection: Mutex<Option<Connection>>,
     /// How far the reader was, and when: what is older than the retention is trimmed.
     marks: Mutex<VecDeque<(Instant, Position)>>,
@@ -131,8 +121,8 @@ impl OutboxStream {
             let lane = LaneId(u16::try_from(lane).unwrap_or(u16::MAX));
             let key = Keys::of(lane).outbox;
             let (connection, marks) = (Mutex::default(), Mutex::default());
-            let server = Arc::clone(server);
-            Arc::new(Reader { lane, server, key, head, retention, connection, marks })
+            let (server, density) = (Arc::clone(server), AtomicUsize::new(1));
+            Arc::new(Reader { lane, server, key, head, retention, density, connection, marks })
         };
         Self { lanes: heads.into_iter().enumerate().map(reader).collect() }
     }
@@ -167,9 +157,15 @@ impl Reader {
     ) -> Result<Vec<Record>, OutboxError> {
         let lane = self.lane;
         let error = |cause: String| OutboxError { lane, cause };
+        let wanted =
+            (events / self.density.load(Ordering::Relaxed).max(1) + 1).min(records).min(256);
         let entries = self
-            .ask(|connection| read(connection, &self.key, after, records))
+            .ask(|connection| read(connection, &self.key, after, wanted))
             .map_err(|cause| error(cause.to_string()))?;
+        if !entries.is_empty() {
+            let events: usize = entries.iter().map(|entry| entry.events as usize).sum();
+            self.density.store(events / entries.len(), Ordering::Relaxed);
+        }
         let mut sum = 0;
         let mut read = Vec::with_capacity(entries.len());
         for entry in entries {

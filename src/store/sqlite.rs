@@ -121,7 +121,7 @@ impl Store for SqliteStore {
 
     fn archive(&self, lane: LaneId, seq: u64, max: usize) -> Job<'_, Vec<Record>> {
         self.readers
-            .run(Turn::Later, move |connection| Ok(archive::read(connection, lane, seq, max)?))
+            .run(Turn::First, move |connection| Ok(archive::read(connection, lane, seq, max)?))
     }
 
     fn order(&self, user: UserId, id: ReservationId) -> Job<'_, Option<Order>> {

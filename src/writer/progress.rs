@@ -66,12 +66,14 @@ impl Progress {
         last != 0 && last <= position.seq && last.saturating_add(reach) > position.seq
     }
 
-    /// Waits until the books have `position` of a lane. Cancel-safe. Never ends if they never do: the
-    /// caller bounds it.
-    pub async fn reached(&self, lane: LaneId, position: Position) {
-        let Some(lane) = self.lane(lane) else { return };
+    /// Waits until the books have `position` of a lane; `false` where they have gone on in a later life
+    /// of it, which need not have it. Cancel-safe. Never ends if they never do: the caller bounds it.
+    pub async fn reached(&self, lane: LaneId, position: Position) -> bool {
+        let Some(lane) = self.lane(lane) else { return true };
+        let mut digested = lane.digested.subscribe();
         // An error means that the sender is gone, which lives as long as this.
-        let _ = lane.digested.subscribe().wait_for(|at| at.seq >= position.seq).await;
+        let at = digested.wait_for(|at| *at >= position).await;
+        at.is_ok_and(|at| at.epoch == position.epoch)
     }
 
     pub(super) fn moved(&self, lane: LaneId, position: Position) {

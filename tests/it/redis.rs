@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use floodgate_loadtest::fault_proxy::FaultProxy;
-use floodgate_loadtest::redis_server::{Keeps, RedisServer};
+use floodgate_loadtest::redis_server::{Cluster, Keeps, RedisServer, Sentinels};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -353,4 +353,101 @@ fn an_unfit_redis() {
     let serve = [&["serve", "--redis-url", &url], &any[..]].concat();
     let (_, told) = run_to(64, &[&serve[..], &["--set", "durability=replicated"]].concat());
     assert!(told.contains("replicas"), "{told}");
+}
+
+/// Buyers at work until they are told that it is over.
+struct Crowd {
+    over: Arc<AtomicBool>,
+    buyers: JoinSet<(usize, usize)>,
+}
+
+impl Crowd {
+    /// `number` of them; their names begin at `first`.
+    fn start(shop: &Shop, number: u32, first: u32) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let mut buyers = JoinSet::new();
+        for buyer in 0..number {
+            let (shop, over) = (Shop::clone(shop), Arc::clone(&over));
+            let first = first + buyer * 100_000;
+            buyers.spawn(async move {
+                let users = (first..).take_while(|_| !over.load(Ordering::Relaxed));
+                buy(shop, users).await
+            });
+        }
+        Self { over, buyers }
+    }
+
+    /// How many units they were granted in all; nobody was refused.
+    async fn end(self) -> usize {
+        self.over.store(true, Ordering::Relaxed);
+        let all = self.buyers.join_all().await;
+        assert!(all.iter().all(|(_, refused)| *refused == 0));
+        all.iter().map(|(granted, _)| granted).sum()
+    }
+}
+
+/// Proves that sales go on behind sentinels when the primary dies, and that what was told at
+/// `replicated` is on the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_dies() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = tokio::task::spawn_blocking(Sentinels::start).await.unwrap().unwrap();
+    let url = rig.url();
+    let settings = ["--redis-url", &url, "--set", "durability=replicated"];
+    let gateway = Serving::start_with(dir.path(), &settings).await;
+    gateway.sell_consoles(1_000_000).await;
+    let first = gateway.want("ann", CONSOLE, 1).send().await.expect(201);
+    assert_eq!(first["durability"], "replicated");
+    let mut granted = 1;
+    for round in 0..2_u32 {
+        let crowd = Crowd::start(&gateway, 4, round * 1_000_000);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        rig.primary().unwrap().kill();
+        sells_again(&gateway, round).await;
+        granted += 1 + crowd.end().await;
+        for server in &mut rig.servers {
+            // The one that died comes back, and is told whom to follow.
+            if server.ask("PING").is_err() {
+                server.run().unwrap();
+            }
+        }
+        eventually("the replicas follow", async || (rig.primary()?.replicas() == 2).then_some(()))
+            .await;
+    }
+    gateway.settled().await;
+    let [stock, available, held, _] = gateway.counters().await;
+    assert_eq!((held, available + held), (granted as u64, stock), "nothing told is lost");
+    gateway.stop();
+    assert_eq!(audit_with(dir.path(), &["--redis-url", &url])["sales"][0]["standing"], granted);
+}
+
+/// Waits until somebody gets a unit who asked after the fault.
+async fn sells_again(gateway: &Serving, round: u32) {
+    eventually("it sells again", async || {
+        let answer = gateway.want(&format!("late-{round}"), CONSOLE, 1).key("k").send().await;
+        (answer.status == 201).then_some(())
+    })
+    .await;
+}
+
+/// Proves that lanes live on a cluster and go on when the master of one dies; what its replica had not
+/// got may be lost at `fsync`, and is not sold twice for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_loses_a_master() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap().unwrap();
+    let url = cluster.url();
+    let gateway = Serving::start_with(dir.path(), &["--redis-url", &url]).await;
+    gateway.sell_consoles(1_000_000).await;
+    let lane = gateway.sale(SALE).await["lane"].as_u64().unwrap();
+    let crowd = Crowd::start(&gateway, 4, 0);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    cluster.owner(&format!("{{fg:{lane}}}:outbox")).unwrap().kill();
+    sells_again(&gateway, 0).await;
+    let granted = 1 + crowd.end().await;
+    gateway.settled().await;
+    let [stock, available, held, _] = gateway.counters().await;
+    assert!(held <= granted as u64 && available + held == stock, "{held} of {granted} are there");
+    gateway.stop();
+    assert_eq!(audit_with(dir.path(), &["--redis-url", &url])["sales"][0]["standing"], held);
 }

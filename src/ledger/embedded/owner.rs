@@ -210,7 +210,9 @@ impl Owner {
             .collect();
         self.around.catalog.reached(self.state.now());
         for record in touched.into_iter().filter_map(|sale| self.state.sale(sale)) {
-            self.around.catalog.publish(record.definition(), record.window(), record.counters());
+            let position = self.state.position();
+            let (definition, window) = (record.definition(), record.window());
+            self.around.catalog.publish(position, definition, window, record.counters());
         }
     }
 

@@ -114,6 +114,10 @@ impl Scripts {
 struct Forgetful;
 
 impl Recall for Forgetful {
+    fn hold(&self, _lane: LaneId) -> Box<dyn Send> {
+        Box::new(())
+    }
+
     fn digested(&self, _lane: LaneId) -> Result<Position, String> {
         Ok(Position { epoch: 1, seq: 0 })
     }
@@ -171,7 +175,10 @@ proptest! {
         let lost = [scripts.keys.records.clone(), scripts.keys.meta.clone()];
         cmd("DEL").arg(&lost).exec(&mut scripts.connection).unwrap();
         let connection = &mut scripts.connection;
-        let opened = recovery::open(connection, LANE_0, 1, "run", state.position(), true, &Forgetful);
+        let gateway = recovery::Gateway { token: "gateway".into(), lanes: 1 };
+        let seen = state.position();
+        let opened =
+            recovery::open(connection, LANE_0, &gateway, "history", seen, true, &Forgetful);
         let opened = opened.unwrap();
         prop_assert!(opened.rebuilt);
         prop_assert_eq!(opened.position, Position { epoch: 2, seq: state.position().seq });

@@ -6,6 +6,7 @@
 //! survived in the outbox behind it, under a higher epoch, so that whoever slept through this has no
 //! effect any more.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use redis::{ConnectionLike, RedisError, cmd};
@@ -21,6 +22,10 @@ use crate::sale::{LaneId, Status};
 
 /// What remembers a lane when its Redis does not.
 pub trait Recall: Send + Sync {
+    /// Keeps the books of a lane where they are for as long as the answer lives. Blocks until nothing
+    /// is on its way into them.
+    fn hold(&self, lane: LaneId) -> Box<dyn Send>;
+
     /// How far the books have a lane. Blocks.
     ///
     /// # Errors
@@ -41,6 +46,8 @@ pub struct Opened {
     pub position: Position,
     /// It was written anew.
     pub rebuilt: bool,
+    /// Events that this gateway has seen answered, and that nobody has any more.
+    pub lost: u64,
 }
 
 /// Why a lane is not open.
@@ -55,6 +62,9 @@ pub enum Closed {
     /// The books do not answer.
     #[error("the books: {0}")]
     Books(String),
+    /// The server does not give what is promised.
+    #[error("{0}")]
+    Unfit(String),
     /// It is of another layout or version: an operator has to decide.
     #[error("{0}")]
     Foreign(String),
@@ -65,77 +75,133 @@ struct Meta {
     format: Option<String>,
     position: Position,
     now: u64,
-    run: Option<String>,
+    /// The history of the server that it was last compared with.
+    history: Option<String>,
     lanes: Option<u16>,
-    fenced: bool,
+    /// Whose fence it has, and since when.
+    fence: Option<(String, u64)>,
+    /// The seq at which each later life began.
+    bases: Vec<(u64, u64)>,
 }
 
 fn read_meta(connection: &mut dyn ConnectionLike, keys: &Keys) -> Result<Meta, RedisError> {
-    let fields = ["format", "epoch", "seq", "now", "run", "lanes", "fence"];
-    let values: Vec<Option<String>> =
-        cmd("HMGET").arg(&keys.meta).arg(&fields).query(connection)?;
-    let number = |at: usize| -> u64 {
-        values.get(at).and_then(|value| value.as_ref()?.parse().ok()).unwrap_or(0)
+    let fields: HashMap<String, String> = cmd("HGETALL").arg(&keys.meta).query(connection)?;
+    let number =
+        |name: &str| -> u64 { fields.get(name).and_then(|value| value.parse().ok()).unwrap_or(0) };
+    let base = |(name, seq): (&String, &String)| {
+        Some((name.strip_prefix("base:")?.parse().ok()?, seq.parse().ok()?))
     };
-    let text = |at: usize| values.get(at).cloned().flatten();
     Ok(Meta {
-        format: text(0),
-        position: Position { epoch: number(1), seq: number(2) },
-        now: number(3),
-        run: text(4),
-        lanes: text(5).and_then(|lanes| lanes.parse().ok()),
-        fenced: text(6).is_some(),
+        format: fields.get("format").cloned(),
+        position: Position { epoch: number("epoch"), seq: number("seq") },
+        now: number("now"),
+        history: fields.get("run").cloned(),
+        lanes: fields.get("lanes").and_then(|lanes| lanes.parse().ok()),
+        fence: fields.get("fence").map(|token| (token.clone(), number("fence_at"))),
+        bases: fields.iter().filter_map(base).collect(),
     })
 }
 
-/// Looks at a lane through a new connection, and brings it back where need be. `seen` is the furthest
-/// position that this gateway knows; `suspect`: the lane itself has said that it is behind.
+impl Meta {
+    /// Whether somebody else is at the lane, and alive.
+    fn is_anothers(
+        &self,
+        token: &str,
+        connection: &mut dyn ConnectionLike,
+    ) -> Result<bool, RedisError> {
+        let Some((fence, since)) = &self.fence else { return Ok(false) };
+        if fence == token {
+            return Ok(false);
+        }
+        let (seconds, _): (u64, u64) = cmd("TIME").query(connection)?;
+        let now = seconds.saturating_mul(1_000);
+        Ok(now.saturating_sub(*since) < limits::RECOVERY_LEASE_MS)
+    }
+
+    /// Whether the books have events of a life that was given up: the lane went on from an earlier one.
+    fn has_left(&self, books: Position) -> bool {
+        let later = self.bases.iter().filter(|(epoch, _)| *epoch > books.epoch);
+        later.map(|(_, base)| *base).min().is_some_and(|base| books.seq > base)
+    }
+}
+
+/// Whoever looks at lanes.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// Its name in fences.
+    pub token: String,
+    /// How many lanes it takes the ledger to have.
+    pub lanes: u16,
+}
+
+/// Looks at a lane through a new connection to a server of this `history`, and brings it back where
+/// need be. `seen` is the furthest position that this gateway knows; `suspect`: the lane itself has said
+/// that it is behind.
 ///
 /// # Errors
 /// [`Closed`]; the lane stays fenced.
 pub fn open(
     connection: &mut dyn ConnectionLike,
     lane: LaneId,
-    lanes: u16,
-    run: &str,
+    gateway: &Gateway,
+    history: &str,
     seen: Position,
     suspect: bool,
     recall: &dyn Recall,
 ) -> Result<Opened, Closed> {
     let keys = Keys::of(lane);
     let meta = read_meta(connection, &keys)?;
-    if meta.format.as_deref().is_some_and(|format| format != FORMAT) {
-        let found = meta.format.unwrap_or_default();
+    if let Some(found) = meta.format.as_ref().filter(|format| *format != FORMAT) {
         return Err(Closed::Foreign(format!(
             "lane {lane} is of format {found}, this gateway knows {FORMAT}: run the same version \
              everywhere"
         )));
     }
-    if let Some(found) = meta.lanes
-        && found != lanes
-    {
+    if let Some(found) = meta.lanes.filter(|lanes| *lanes != gateway.lanes) {
+        let own = gateway.lanes;
         return Err(Closed::Foreign(format!(
-            "the ledger was made with {found} lanes, and ledger.lanes is {lanes}: set it alike"
+            "the ledger was made with {found} lanes, and ledger.lanes is {own}: set it alike"
         )));
     }
-    let books = recall.digested(lane).map_err(Closed::Books)?;
-    let trusted = meta.format.is_some() && !meta.fenced && meta.run.as_deref() == Some(run);
-    if trusted && !suspect && meta.position >= seen && meta.position.seq >= books.seq {
-        return Ok(Opened { position: meta.position, rebuilt: false });
+    if meta.is_anothers(&gateway.token, connection)? {
+        return Err(Closed::Another);
     }
+    let books = recall.digested(lane).map_err(Closed::Books)?;
+    meta.concerns(lane, books)?;
+    let trusted =
+        meta.format.is_some() && meta.fence.is_none() && meta.history.as_deref() == Some(history);
+    // What a suspicion was about is over where the lane has begun another life since.
+    let suspect = suspect && meta.position.epoch <= seen.epoch;
+    if trusted && !suspect && meta.position >= seen && meta.position.seq >= books.seq {
+        return Ok(Opened { position: meta.position, rebuilt: false, lost: 0 });
+    }
+    // Nothing may come into the books between what is read of them and what is written from it.
+    let _held = recall.hold(lane);
     // Looked at before the fence is taken: whoever cannot mend the lane keeps nobody from it, and the
     // long part is done when the time for the rest begins to count.
     let state = recall.recall(lane).map_err(Closed::Books)?;
     let mut known = Known { books: state.position(), state, entries: Vec::new() };
     known.read_on(connection, &keys.outbox)?;
     known.explains(lane, &meta)?;
-    let token = format!("{:016x}", fastrand::u64(..));
     let lease = limits::RECOVERY_LEASE_MS;
-    let taken: bool = FENCE.key(&keys.meta).arg(&token).arg(lease).invoke(connection)?;
+    let taken: bool = FENCE.key(&keys.meta).arg(&gateway.token).arg(lease).invoke(connection)?;
     if !taken {
         return Err(Closed::Another);
     }
-    Recovery { connection, lane, lanes, keys, token, run }.run(seen, known)
+    Recovery { connection, lane, gateway, keys, history }.run(&meta, seen, known)
+}
+
+impl Meta {
+    fn concerns(&self, lane: LaneId, books: Position) -> Result<(), Closed> {
+        if !self.has_left(books) {
+            return Ok(());
+        }
+        Err(Closed::Foreign(format!(
+            "lane {lane} was brought back by another gateway without events up to {}-{}, which the \
+             books of this data dir have: reconcile them before it serves again",
+            books.epoch, books.seq
+        )))
+    }
 }
 
 /// What books and outbox know of a lane together.
@@ -176,7 +242,7 @@ impl Known {
     /// have, or they are another ledger's. It must not be written anew from them.
     fn explains(&self, lane: LaneId, meta: &Meta) -> Result<(), Closed> {
         let (there, known) = (meta.position.seq, self.state.position().seq);
-        if meta.format.is_none() || there <= known {
+        if there <= known {
             return Ok(());
         }
         Err(Closed::Foreign(format!(
@@ -190,17 +256,20 @@ impl Known {
 struct Recovery<'r> {
     connection: &'r mut dyn ConnectionLike,
     lane: LaneId,
-    lanes: u16,
+    gateway: &'r Gateway,
     keys: Keys,
-    token: String,
-    run: &'r str,
+    history: &'r str,
 }
 
 impl Recovery<'_> {
-    fn run(mut self, seen: Position, mut known: Known) -> Result<Opened, Closed> {
+    fn run(mut self, before: &Meta, seen: Position, mut known: Known) -> Result<Opened, Closed> {
         let lane = self.lane;
         // Read again: behind the fence nobody changes it any more.
         let meta = read_meta(self.connection, &self.keys)?;
+        if meta.position.epoch != before.position.epoch {
+            // Another has brought it back meanwhile: what was read is of two lives.
+            return Err(Closed::Another);
+        }
         known.read_on(self.connection, &self.keys.outbox)?;
         known.explains(lane, &meta)?;
         let (books, state) = (known.books, &known.state);
@@ -209,29 +278,32 @@ impl Recovery<'_> {
             && meta.position.epoch >= books.epoch
             && meta.position.seq == state.position().seq;
         if intact {
-            self.reopen(meta.position, meta.now)?;
+            self.reopen(meta.position, meta.now, None)?;
             info!(%lane, epoch = meta.position.epoch, seq = meta.position.seq, "the lane is whole");
-            return Ok(Opened { position: meta.position, rebuilt: false });
+            return Ok(Opened { position: meta.position, rebuilt: false, lost: 0 });
         }
         let position = Position {
             epoch: meta.position.epoch.max(books.epoch).max(seen.epoch).saturating_add(1),
             seq: state.position().seq,
         };
-        if seen.seq > position.seq {
-            error!(%lane, lost = seen.seq - position.seq, "Redis has lost events that were answered");
+        let lost = seen.seq.saturating_sub(position.seq);
+        if lost > 0 {
+            error!(%lane, lost, "Redis has lost events that were answered");
         }
         self.write(state, &known.entries)?;
-        self.reopen(position, state.now().0)?;
+        self.reopen(position, state.now().0, Some(position.seq))?;
         if position.seq > 0 {
             warn!(%lane, epoch = position.epoch, seq = position.seq, "the lane was written anew");
         }
-        Ok(Opened { position, rebuilt: true })
+        Ok(Opened { position, rebuilt: true, lost })
     }
 
     /// Writes the whole lane anew.
     fn write(&mut self, state: &State, entries: &[stream::Entry]) -> Result<(), Closed> {
         let keys = self.keys.clone();
-        for key in &keys.all()[1..] {
+        // Whatever comes in between, half a lane is none: it has no format until it is reopened.
+        self.restore("HDEL", &keys.meta, &[b"format".to_vec()])?;
+        for key in &keys.all()[1..9] {
             self.restore("DEL", key, &[])?;
         }
         let mut sales = Pairs::default();
@@ -282,8 +354,9 @@ impl Recovery<'_> {
                 packed.int(delta);
                 restocks.push(&format!("{id}/{key}"), packed.0);
             }
-            // Score before member.
-            touched.push(&state.position().seq.max(1).to_string(), id.as_str().into());
+            // Score before member; each its own, so that they are reported page by page.
+            let score = touched.0.len() / 2 + 1;
+            touched.push(&score.to_string(), id.as_str().into());
         }
         let (mut records, mut due) = (Pairs::default(), Pairs::default());
         for reservation in state.reservations() {
@@ -310,15 +383,28 @@ impl Recovery<'_> {
                 self.restore(command, key, chunk)?;
             }
         }
-        for entry in entries {
-            self.restore("XADD", &keys.outbox, &entry.arguments())?;
+        self.drop_tail(entries)
+    }
+
+    /// Takes out of the outbox what does not follow from what is kept. The rest stays where it is: it may
+    /// be the only copy of what was answered.
+    fn drop_tail(&mut self, kept: &[stream::Entry]) -> Result<(), Closed> {
+        let outbox = self.keys.outbox.clone();
+        let after = kept.last().map(|entry| entry.last).unwrap_or_default();
+        loop {
+            let page = stream::read(self.connection, &outbox, after, limits::RECOVERY_PAGE)?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            let id = |entry: &stream::Entry| format!("{}-{}", entry.last.epoch, entry.last.seq);
+            let ids: Vec<_> = page.iter().map(|entry| id(entry).into_bytes()).collect();
+            self.restore("XDEL", &outbox, &ids)?;
         }
-        Ok(())
     }
 
     fn restore(&mut self, command: &str, key: &str, values: &[Vec<u8>]) -> Result<(), Closed> {
         let mut call = RESTORE.prepare_invoke();
-        call.key(&self.keys.meta).key(key).arg(&self.token).arg(command);
+        call.key(&self.keys.meta).key(key).arg(&self.gateway.token).arg(command);
         for value in values {
             call.arg(value);
         }
@@ -326,10 +412,11 @@ impl Recovery<'_> {
         ours(done)
     }
 
-    fn reopen(&mut self, position: Position, now: u64) -> Result<(), Closed> {
+    fn reopen(&mut self, position: Position, now: u64, base: Option<u64>) -> Result<(), Closed> {
         let mut call = REOPEN.prepare_invoke();
-        call.key(&self.keys.meta).arg(&self.token).arg(FORMAT);
-        call.arg(position.epoch).arg(position.seq).arg(now).arg(self.run).arg(self.lanes);
+        call.key(&self.keys.meta).arg(&self.gateway.token).arg(FORMAT);
+        call.arg(position.epoch).arg(position.seq).arg(now).arg(self.history);
+        call.arg(self.gateway.lanes).arg(base.map_or(String::new(), |base| base.to_string()));
         let done = call.invoke(self.connection)?;
         ours(done)
     }
@@ -351,7 +438,10 @@ impl Pairs {
     }
 }
 
-/// How long to leave a lane alone that could not be opened.
-pub fn pause() -> Duration {
-    Duration::from_millis(fastrand::u64(limits::REDIS_BACKOFF_MS.0..=limits::REDIS_BACKOFF_MS.1))
+/// How long to leave a lane alone that could not be opened, so often in a row: doubling, shortened at
+/// random by up to a half, so that workers do not come back in step.
+pub fn pause(refusals: u32) -> Duration {
+    let (first, longest) = limits::REDIS_BACKOFF_MS;
+    let full = first.saturating_mul(1_u64.checked_shl(refusals).unwrap_or(u64::MAX)).min(longest);
+    Duration::from_millis(fastrand::u64(full / 2..=full))
 }

@@ -1,10 +1,8 @@
 //! Reaching the Redis that a lane lives in, and what it has to be able to give.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
-use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, ConnectionLike, IntoConnectionInfo, RedisError, Value,
     cmd,
@@ -24,7 +22,7 @@ enum Place {
     /// One server: `redis://`, `unix://`.
     Standalone(Client),
     /// The primary that the sentinels name: `redis+sentinel://a,b,c/primary`.
-    Sentinel(Box<Mutex<SentinelClient>>),
+    Sentinels { sentinels: Vec<ConnectionAddr>, primary: String },
     /// Whoever has the lane's slot: a comma list of `redis://`.
     Cluster(Vec<ConnectionInfo>),
 }
@@ -76,19 +74,18 @@ impl Server {
     /// # Errors
     /// Nobody is there, or nobody knows who has the lane.
     pub fn connect(&self, lane: LaneId) -> Result<Connection, RedisError> {
-        let within = Duration::from_millis(limits::REDIS_CONNECT_MS);
-        let connection = match &self.0 {
-            Place::Standalone(client) => client.get_connection_with_timeout(within)?,
-            Place::Sentinel(client) => {
-                let mut client = client.lock().unwrap_or_else(PoisonError::into_inner);
-                client.get_client()?.get_connection_with_timeout(within)?
+        match &self.0 {
+            Place::Standalone(client) => reach(client),
+            Place::Sentinels { sentinels, primary } => {
+                let mut connection = reach(&primary_of(sentinels, primary)?)?;
+                // Between a death and a failover sentinels name who is no primary any more, or not yet.
+                let role: Vec<Value> = cmd("ROLE").query(&mut connection)?;
+                let role: String =
+                    redis::from_redis_value(role.into_iter().next().unwrap_or(Value::Nil))?;
+                if role == "master" { Ok(connection) } else { Err(nobody("it is no primary")) }
             }
-            Place::Cluster(seeds) => owner_of(seeds, lane)?.get_connection_with_timeout(within)?,
-        };
-        let patience = Some(Duration::from_millis(limits::REDIS_CALL_MS));
-        connection.set_read_timeout(patience)?;
-        connection.set_write_timeout(patience)?;
-        Ok(connection)
+            Place::Cluster(seeds) => reach(&owner_of(seeds, lane)?),
+        }
     }
 }
 
@@ -101,12 +98,40 @@ fn sentinel(rest: &str) -> Result<Server, ServerError> {
         let (host, port) = host.rsplit_once(':').unwrap_or((host, "26379"));
         Ok(ConnectionAddr::Tcp(host.to_owned(), port.parse().map_err(|_| shape())?))
     };
-    let addresses = hosts.split(',').map(address).collect::<Result<Vec<_>, _>>()?;
-    let wrong = |error: RedisError| ServerError::Url(error.to_string());
-    let builder = SentinelClientBuilder::new(addresses, primary, SentinelServerType::Master)
-        .map_err(wrong)?
-        .set_client_to_redis_tcp_settings(TcpSettings::default().set_nodelay(true));
-    Ok(Server(Place::Sentinel(Box::new(Mutex::new(builder.build().map_err(wrong)?)))))
+    let sentinels = hosts.split(',').map(address).collect::<Result<Vec<_>, _>>()?;
+    Ok(Server(Place::Sentinels { sentinels, primary: primary.to_owned() }))
+}
+
+/// The primary, as the first sentinel that answers has it; asked anew for every connection.
+fn primary_of(sentinels: &[ConnectionAddr], name: &str) -> Result<Client, RedisError> {
+    let mut last = None;
+    for sentinel in sentinels {
+        match ask_sentinel(sentinel, name) {
+            Ok(client) => return Ok(client),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| nobody("no sentinel is known")))
+}
+
+fn ask_sentinel(sentinel: &ConnectionAddr, name: &str) -> Result<Client, RedisError> {
+    let mut connection = reach(&Client::open(sentinel.clone())?)?;
+    let mut question = cmd("SENTINEL");
+    question.arg("get-master-addr-by-name").arg(name);
+    let address: Option<(String, u16)> = question.query(&mut connection)?;
+    let (host, port) = address.ok_or_else(|| nobody("the sentinel knows no such primary"))?;
+    let at = ConnectionAddr::Tcp(host, port).into_connection_info()?;
+    Client::open(at.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+}
+
+/// A connection with bounds on every wait.
+fn reach(client: &Client) -> Result<Connection, RedisError> {
+    let within = Duration::from_millis(limits::REDIS_CONNECT_MS);
+    let connection = client.get_connection_with_timeout(within)?;
+    let patience = Some(Duration::from_millis(limits::REDIS_CALL_MS));
+    connection.set_read_timeout(patience)?;
+    connection.set_write_timeout(patience)?;
+    Ok(connection)
 }
 
 /// The node of a cluster that has the lane's slot, asked anew for every connection: after a failover
@@ -127,9 +152,7 @@ fn nobody(what: &'static str) -> RedisError {
 }
 
 fn ask_owner(seed: &ConnectionInfo, lane: LaneId) -> Result<Client, RedisError> {
-    let within = Duration::from_millis(limits::REDIS_CONNECT_MS);
-    let mut connection = Client::open(seed.clone())?.get_connection_with_timeout(within)?;
-    connection.set_read_timeout(Some(within))?;
+    let mut connection = reach(&Client::open(seed.clone())?)?;
     let slot: u16 =
         cmd("CLUSTER").arg("KEYSLOT").arg(Keys::of(lane).meta).query(&mut connection)?;
     let ranges: Vec<Vec<Value>> = cmd("CLUSTER").arg("SLOTS").query(&mut connection)?;
@@ -154,13 +177,35 @@ fn ask_owner(seed: &ConnectionInfo, lane: LaneId) -> Result<Client, RedisError> 
     Err(nobody("no node of the cluster has the lane's slot"))
 }
 
-/// The run that this server is in: another one after every start, and on every replica.
+/// Who a new connection is, and what it has reached.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// What the server calls the connection.
+    pub client: i64,
+    /// The history that the server has: another one after every start, and after every failover.
+    pub history: String,
+}
+
+/// Asks a server for both, in one round trip, and first has it end an `abandoned` connection: what was
+/// sent there and is still on its way must not be done after it was asked for again and answered.
 ///
 /// # Errors
 /// It does not answer.
-pub fn run_id(connection: &mut dyn ConnectionLike) -> Result<String, RedisError> {
-    let info: String = cmd("INFO").arg("server").query(connection)?;
-    field(&info, "run_id").map(str::to_owned).ok_or_else(|| nobody("INFO without run_id"))
+pub fn greet(
+    connection: &mut dyn ConnectionLike,
+    abandoned: Option<i64>,
+) -> Result<Greeting, RedisError> {
+    let mut questions = redis::pipe();
+    if let Some(client) = abandoned {
+        // Where nobody of that name is left there is nothing to end.
+        questions.cmd("CLIENT").arg("KILL").arg("ID").arg(client).ignore();
+    }
+    questions.cmd("CLIENT").arg("ID").cmd("INFO");
+    let (client, info): (i64, String) = questions.query(connection)?;
+    let named =
+        |name| field(&info, name).ok_or_else(|| nobody("INFO lacks run_id or master_replid"));
+    let history = format!("{}:{}", named("run_id")?, named("master_replid")?);
+    Ok(Greeting { client, history })
 }
 
 fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
@@ -194,7 +239,9 @@ pub fn check(
         let pair: Result<Vec<String>, _> = cmd("CONFIG").arg("GET").arg(name).query(connection);
         pair.ok().and_then(|pair| pair.into_iter().nth(1))
     };
-    for (name, wanted) in [("appendonly", "yes"), ("appendfsync", "always")] {
+    for (name, wanted) in
+        [("appendonly", "yes"), ("appendfsync", "always"), ("no-appendfsync-on-rewrite", "no")]
+    {
         match setting(connection, name) {
             Some(value) if value == wanted => {}
             Some(value) => {

@@ -16,6 +16,10 @@ use crate::outbox::stream;
 struct Memory(Mutex<Vec<stream::Entry>>);
 
 impl Recall for Memory {
+    fn hold(&self, _lane: LaneId) -> Box<dyn Send> {
+        Box::new(())
+    }
+
     fn digested(&self, _lane: LaneId) -> Result<Position, String> {
         let entries = self.0.lock().unwrap();
         Ok(entries.last().map(|entry| entry.last).unwrap_or_default())

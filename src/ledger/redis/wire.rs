@@ -50,6 +50,8 @@ pub struct Head {
     pub now: Millis,
     /// More holds are due than one call returns.
     pub more: bool,
+    /// More sales have changed than one call reports.
+    pub full: bool,
 }
 
 /// A sale as its lane has it, without its definition, which never changes.
@@ -262,7 +264,8 @@ pub fn head(mut bytes: &[u8]) -> Reading<Head> {
         _ => return Err(Unreadable("a status")),
     };
     let position = Position { epoch: fields.uint()?, seq: fields.uint()? };
-    Ok(Head { verdict, position, now: fields.millis()?, more: fields.flag()? })
+    let now = fields.millis()?;
+    Ok(Head { verdict, position, now, more: fields.flag()?, full: fields.flag()? })
 }
 
 /// Reads the outcomes of `commands`, in their order.

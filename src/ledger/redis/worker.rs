@@ -14,13 +14,13 @@ use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::keys::Keys;
-use super::recovery::{self, Closed};
+use super::recovery::{self, Closed, Gateway};
 use super::scripts::LANE;
-use super::server::{self, Connection, Server};
+use super::server::{self, Connection, Greeting, Server};
 use super::wire::{self, Head, Report, Verdict};
 use super::{Around, Promise};
 use crate::clock::Millis;
-use crate::engine::Position;
+use crate::engine::{Command, Position};
 use crate::ledger::lane::Tray;
 use crate::ledger::postman::Postman;
 use crate::ledger::{Answer, Durability, Fault, Health, Ticket};
@@ -30,7 +30,7 @@ use crate::sale::{LaneId, Outcome, SaleDefinition, Status};
 /// What the workers of a lane know together.
 pub(super) struct Lane {
     pub(super) id: LaneId,
-    pub(super) lanes: u16,
+    gateway: Gateway,
     /// The furthest position that this gateway has seen.
     pub(super) head: watch::Sender<Position>,
     health: watch::Sender<Health>,
@@ -48,18 +48,20 @@ pub(super) struct Lane {
 /// When the lane's sales are to be asked for, and what changed since when.
 struct Ticker {
     next: Instant,
+    /// In which life of the lane.
+    epoch: u64,
     since: u64,
 }
 
 impl Lane {
-    pub(super) fn new(id: LaneId, lanes: u16) -> Self {
+    pub(super) fn new(id: LaneId, gateway: Gateway) -> Self {
         Self {
             id,
-            lanes,
+            gateway,
             head: watch::Sender::default(),
             health: watch::Sender::new(Health::Down),
             now: AtomicU64::new(0),
-            ticker: Mutex::new(Ticker { next: Instant::now(), since: 0 }),
+            ticker: Mutex::new(Ticker { next: Instant::now(), epoch: 0, since: 0 }),
             opening: Mutex::new(()),
             suspect: AtomicBool::new(false),
             foreign: Mutex::default(),
@@ -73,6 +75,10 @@ impl Lane {
     /// Why the lane will not open by itself, if so.
     pub(super) fn foreign(&self) -> Option<String> {
         self.foreign.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn is_foreign(&self, reason: Option<String>) {
+        *self.foreign.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     fn is(&self, health: Health) {
@@ -92,7 +98,14 @@ impl Lane {
     fn adopt(&self, position: Position) {
         self.head.send_replace(position);
         let mut ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner);
-        (ticker.since, ticker.next) = (0, Instant::now());
+        *ticker = Ticker { next: Instant::now(), epoch: position.epoch, since: 0 };
+    }
+
+    /// How long until the sales are to be asked for.
+    fn idle(&self) -> Duration {
+        let most = Duration::from_millis(limits::REDIS_TICK_MS);
+        let Ok(ticker) = self.ticker.try_lock() else { return most };
+        ticker.next.saturating_duration_since(Instant::now()).min(most)
     }
 
     /// Whether it is this worker's turn to ask for the sales: since when.
@@ -112,9 +125,11 @@ impl Lane {
         ticker.next = Instant::now();
     }
 
-    fn ticked(&self, since: u64) {
+    fn ticked(&self, epoch: u64, since: u64) {
         let mut ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner);
-        ticker.since = ticker.since.max(since);
+        if ticker.epoch == epoch {
+            ticker.since = ticker.since.max(since);
+        }
     }
 }
 
@@ -129,8 +144,16 @@ pub(super) struct Worker {
     pub(super) batch_max: usize,
     keys: Keys,
     connection: Option<Connection>,
+    /// What Redis calls the connection.
+    client: Option<i64>,
+    /// A connection that is given up, and on which something may still be under way.
+    abandoned: Option<i64>,
+    /// The history of the server that was last found fit.
+    fit: Option<String>,
     /// A server that did not let us in is left alone until then.
     not_before: Instant,
+    /// How often in a row it did not.
+    refusals: u32,
     call_seconds: Histogram,
 }
 
@@ -145,6 +168,8 @@ struct Done {
 enum Trouble {
     /// Redis has said so, or was not reached: nothing was done.
     NotDone(Fault),
+    /// Nothing was done, for a cause that the next try does away with.
+    Again(Fault),
     /// Sent, and no answer: it may have been done.
     Unknown,
 }
@@ -166,7 +191,11 @@ impl Worker {
             keys: Keys::of(lane.id),
             call_seconds: around.metrics.histogram("floodgate_ledger_call_seconds", &labels),
             connection: None,
+            client: None,
+            abandoned: None,
+            fit: None,
             not_before: Instant::now(),
+            refusals: 0,
             lane,
             tray,
             server,
@@ -181,8 +210,14 @@ impl Worker {
     /// Serves until it is to stop and nothing waits.
     pub(super) fn run(mut self) {
         let mut batch = Vec::with_capacity(self.batch_max);
-        let idle = Duration::from_millis(limits::REDIS_TICK_MS);
-        while self.tray.collect_some(&mut batch, self.batch_max, idle) {
+        loop {
+            if self.connection.is_none() {
+                // Whoever cannot serve takes nothing from those who can.
+                std::thread::sleep(self.not_before.saturating_duration_since(Instant::now()));
+            }
+            if !self.tray.collect_some(&mut batch, self.batch_max, self.lane.idle()) {
+                break;
+            }
             if batch.is_empty() && self.stop.load(Ordering::Acquire) {
                 break;
             }
@@ -229,19 +264,21 @@ impl Worker {
         let deadline = started + Duration::from_millis(limits::REDIS_ANSWER_MS);
         let mut sent = false;
         loop {
+            let last = Instant::now() >= deadline;
             match self.try_call(batch, &packed, since) {
                 Ok(mut done) => {
                     if sent {
-                        unreplay(&mut done.outcomes, known_now);
+                        unreplay(batch, &mut done.outcomes, known_now);
                     }
                     self.publish(&done, since);
                     return self.secure(done);
                 }
                 Err(Trouble::NotDone(fault)) if !sent => return Err(fault),
-                Err(Trouble::NotDone(_)) => {}
+                Err(Trouble::Again(fault)) if !sent && last => return Err(fault),
+                Err(Trouble::NotDone(_) | Trouble::Again(_)) => {}
                 Err(Trouble::Unknown) => sent = true,
             }
-            if Instant::now() >= deadline {
+            if last {
                 return Err(Fault::Unknown);
             }
             std::thread::sleep(Duration::from_millis(fastrand::u64(1..=10)));
@@ -284,12 +321,13 @@ impl Worker {
         match done.head.verdict {
             Verdict::Done => {
                 self.connection = Some(connection);
+                self.refusals = 0;
                 self.lane.reached(done.head);
                 Ok(done)
             }
             // Another life of the lane, which is laid beside the books before it counts here.
             Verdict::Stale if done.head.position.epoch > seen.epoch => {
-                Err(Trouble::NotDone(Fault::Fenced))
+                Err(Trouble::Again(Fault::Fenced))
             }
             Verdict::Stale | Verdict::Behind | Verdict::Empty => {
                 // The connection is given up: a new one is let in only after the lane was looked at.
@@ -309,8 +347,13 @@ impl Worker {
     fn failed(&mut self, connection: Connection, failed: &RedisError) -> Trouble {
         match failed.code() {
             // The script had not begun. A server that is another's, or not ready, is left.
-            Some("OOM" | "NOSCRIPT" | "BUSY" | "MISCONF" | "NOREPLICAS") => {
+            Some("NOSCRIPT") => {
                 self.connection = Some(connection);
+                Trouble::Again(Fault::Unavailable)
+            }
+            Some("OOM" | "BUSY" | "MISCONF" | "NOREPLICAS") => {
+                self.connection = Some(connection);
+                self.lane.is(Health::Down);
                 warn!(lane = %self.lane.id, error = %failed, "Redis refuses");
                 Trouble::NotDone(Fault::Unavailable)
             }
@@ -323,10 +366,12 @@ impl Worker {
             }
             // A script that ended in the middle, or something that nobody knows.
             Some(_) => {
+                self.lane.is(Health::Down);
                 error!(lane = %self.lane.id, error = %failed, "the script failed");
                 Trouble::Unknown
             }
             None => {
+                self.abandoned = self.client;
                 warn!(lane = %self.lane.id, error = %failed, "the connection to Redis is lost");
                 Trouble::Unknown
             }
@@ -344,13 +389,18 @@ impl Worker {
         let opened = self.open();
         self.not_before = Instant::now();
         opened.map_err(|closed| {
-            self.not_before += recovery::pause();
-            let fenced = !matches!(closed, Closed::Redis(_));
-            self.lane.is(if fenced { Health::Fenced } else { Health::Down });
+            if matches!(closed, Closed::Another) && *self.lane.health.borrow() == Health::Up {
+                // A colleague looks at a lane that works: its turn is over in a moment.
+                self.not_before += Duration::from_millis(5);
+                return Fault::Unavailable;
+            }
+            self.not_before += recovery::pause(self.refusals);
+            self.refusals = self.refusals.saturating_add(1);
+            let down = matches!(closed, Closed::Redis(_) | Closed::Unfit(_));
+            self.lane.is(if down { Health::Down } else { Health::Fenced });
             warn!(lane = %self.lane.id, %closed, "the lane is not open");
             if let Closed::Foreign(reason) = closed {
-                let mut foreign = self.lane.foreign.lock().unwrap_or_else(PoisonError::into_inner);
-                *foreign = Some(reason);
+                self.lane.is_foreign(Some(reason));
             }
             self.unfit()
         })
@@ -363,8 +413,8 @@ impl Worker {
         }
     }
 
-    fn open(&self) -> Result<Connection, Closed> {
-        let lane = &self.lane;
+    fn open(&mut self) -> Result<Connection, Closed> {
+        let lane = Arc::clone(&self.lane);
         let _opening = match lane.opening.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -372,13 +422,27 @@ impl Worker {
             Err(TryLockError::WouldBlock) => return Err(Closed::Another),
         };
         let mut connection = self.server.connect(lane.id)?;
-        let run = server::run_id(&mut connection)?;
+        let Greeting { client, history } = server::greet(&mut connection, self.abandoned)?;
+        (self.client, self.abandoned) = (Some(client), None);
+        if self.fit.as_ref() != Some(&history) {
+            let Promise { durability, replicas } = self.promise;
+            server::check(&mut connection, durability, replicas)
+                .map_err(|unfit| Closed::Unfit(unfit.to_string()))?;
+            self.fit = Some(history.clone());
+        }
         let seen = *lane.head.borrow();
         let suspect = lane.suspect.load(Ordering::Acquire);
         let recall = self.around.recall.as_ref();
+        let gateway = &lane.gateway;
         let opened =
-            recovery::open(&mut connection, lane.id, lane.lanes, &run, seen, suspect, recall)?;
+            recovery::open(&mut connection, lane.id, gateway, &history, seen, suspect, recall)?;
         lane.suspect.store(false, Ordering::Release);
+        lane.is_foreign(None);
+        if opened.lost > 0 {
+            let labels = [("lane", lane.id.to_string())];
+            let lost = self.around.metrics.counter("floodgate_ledger_lost_events_total", &labels);
+            lost.increment(opened.lost);
+        }
         if opened.position.epoch != seen.epoch {
             lane.adopt(opened.position);
         }
@@ -409,34 +473,41 @@ impl Worker {
 
     /// Tells the catalog what the lane says of its sales. A lane is up once the catalog knows them.
     fn publish(&mut self, done: &Done, since: Option<u64>) {
-        self.around.catalog.reached(done.head.now);
+        let Head { position, now, more, full, .. } = done.head;
+        self.around.catalog.reached(now);
         for outcome in &done.outcomes {
             // Whoever creates, moves or restocks a sale here finds it so at once.
             if let Outcome::Sale { report, .. } = outcome {
                 let counters: Vec<_> = report.items.iter().map(|item| item.counters).collect();
-                self.around.catalog.publish(&report.definition, &report.window, &counters);
+                let (definition, window) = (&report.definition, &report.window);
+                self.around.catalog.publish(position, definition, window, &counters);
             }
         }
         let Some(since) = since else { return };
         let mut last = since;
+        let mut whole = !full;
         for report in &done.reports {
+            let (window, counters) = (&report.window, &report.counters);
             if let Some(card) = self.around.catalog.sale(report.sale.as_str()) {
-                card.update(&report.window, &report.counters);
+                card.update(position, window, counters);
             } else if let Some(definition) = self.definition_of(report) {
-                self.around.catalog.publish(&definition, &report.window, &report.counters);
+                self.around.catalog.publish(position, &definition, window, counters);
             } else {
                 // It is told again with the next tick.
+                whole = false;
                 break;
             }
             last = report.touched;
         }
-        // Of a full page, whoever shares the last seq may be on the next.
-        let full = done.reports.len() >= limits::REDIS_REPORTS_MAX;
-        if full || done.head.more {
+        if !whole {
+            // Whoever shares the last seq may not have been told yet.
+            last = last.saturating_sub(1).max(since);
+        }
+        self.lane.ticked(position.epoch, last);
+        if full || more {
             self.lane.again();
         }
-        self.lane.ticked(if full { last.saturating_sub(1) } else { last });
-        if !full {
+        if whole {
             self.lane.is(Health::Up);
         }
     }
@@ -454,14 +525,20 @@ impl Worker {
 }
 
 /// A repeated try finds what an earlier one did, and the script takes it for the client's retry. What
-/// was held after the lane's clock as this gateway knew it before the first try was held by that.
-fn unreplay(outcomes: &mut [Outcome], known_now: Millis) {
-    for outcome in outcomes {
+/// was made after the lane's clock as this gateway knew it before the first try was made by that.
+fn unreplay(batch: &[Ticket], outcomes: &mut [Outcome], known_now: Millis) {
+    for (ticket, outcome) in batch.iter().zip(outcomes) {
         if let Outcome::Reserved { reservation, replayed } = outcome
             && reservation.status == Status::Held
             && reservation.held_at > known_now
         {
             *replayed = false;
+        }
+        if let (Command::CreateSale { .. }, Outcome::Sale { report, created }) =
+            (&ticket.command, outcome)
+            && report.created_at > known_now
+        {
+            *created = true;
         }
     }
 }
