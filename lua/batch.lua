@@ -2,10 +2,12 @@
 --
 -- ARGV        1 the caller's epoch  2 min_seq: the highest seq that the caller has seen  3 commands, packed
 --             4 since: sales touched after this seq are reported, with the seq of their last touch, or ''
--- Answer      1 head: status, epoch, seq, now, whether more holds are due, whether more is to report  2 outcomes, one after the other  3 reports, one after the other
--- Statuses    ok; empty: the lane was never made, or is forgotten; fenced: it is being recovered; stale: its
---             epoch is another; behind: it has forgotten what the caller has seen; format: its state is of a
---             version that this script does not know. In all but the first nothing was done.
+-- Answer      1 head: status, epoch, seq, now, whether more holds are due, whether more is to report
+--             2 outcomes, one after the other  3 reports, one after the other
+-- Statuses    ok; empty: the lane was never made, is forgotten, or is being written anew; fenced: it is being
+--             recovered; stale: its epoch is another; behind: it has forgotten what the caller has seen;
+--             format: its state is of a version that this script does not know. In all but the first nothing
+--             was done.
 
 local FORMAT, REPORTS_MAX, COUNTERS_MAX = '1', 1100, 5000
 

@@ -1,10 +1,10 @@
 -- Reopen: ends a recovery. From here on the lane sells.
 --
 -- KEYS        1 meta
--- ARGV        1 token  2 format  3 epoch  4 seq  5 now  6 run id of the server  7 number of lanes
+-- ARGV        1 token  2 format  3 epoch  4 seq  5 now  6 history of the server  7 number of lanes
 --             8 seq at which this epoch begins, or '' where it goes on
 -- Answer      1: open; 0: the fence is not the caller's, and nothing was done
--- Invariants  the run id is the one that the state was compared with
+-- Invariants  the history is that of the server whose state was compared
 
 if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then
   return 0

@@ -1,7 +1,7 @@
 -- Restore: one write of whoever has the fence.
 --
 -- KEYS        1 meta  2 what is written
--- ARGV        1 token  2 command (DEL, HSET, ZADD, XADD)  3 and on: its arguments
+-- ARGV        1 token  2 command (DEL, HSET, HDEL, ZADD, XDEL)  3 and on: its arguments
 -- Answer      1: written; 0: the fence is not the caller's, and nothing was done
 -- Invariants  nothing is written without the fence
 

@@ -140,6 +140,10 @@ fn describe() {
         "Age of the oldest event that the store has not digested yet."
     );
     describe_histogram!("floodgate_writer_batch_size", "Events in one transaction of the writer.");
+    describe_counter!(
+        "floodgate_ledger_lost_events_total",
+        "Events that were answered, and that neither Redis nor the books have any more."
+    );
     describe_counter!("floodgate_orders_persisted_total", "Orders written to the store.");
     describe_counter!("floodgate_dead_letters_total", "Events that the writer could not digest.");
     describe_gauge!("floodgate_backend_up", "1 while the backend answers.");

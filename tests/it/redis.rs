@@ -27,6 +27,12 @@ fn audit(dir: &Path, redis: &RedisServer) -> Value {
     audit_with(dir, &["--redis-url", &redis.url()])
 }
 
+/// How often a fault comes; `FLOODGATE_CRASH_ROUNDS` makes it more.
+fn rounds(usual: u32) -> u32 {
+    let given = std::env::var("FLOODGATE_CRASH_ROUNDS");
+    given.map_or(usual, |rounds| rounds.parse().expect("a number"))
+}
+
 /// One command to the server, as an operator would give it.
 fn command(redis: &RedisServer, words: &[&str]) {
     let client = redis::Client::open(redis.url()).unwrap();
@@ -57,6 +63,37 @@ async fn buy(shop: Shop, users: impl Iterator<Item = u32>) -> (usize, usize) {
         }
     }
     (granted, refused)
+}
+
+/// Buyers at work until they are told that it is over.
+struct Crowd {
+    over: Arc<AtomicBool>,
+    buyers: JoinSet<(usize, usize)>,
+}
+
+impl Crowd {
+    /// `number` of them; their names begin at `first`.
+    fn start(shop: &Shop, number: u32, first: u32) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let mut buyers = JoinSet::new();
+        for buyer in 0..number {
+            let (shop, over) = (Shop::clone(shop), Arc::clone(&over));
+            let first = first + buyer * 100_000;
+            buyers.spawn(async move {
+                let users = (first..).take_while(|_| !over.load(Ordering::Relaxed));
+                buy(shop, users).await
+            });
+        }
+        Self { over, buyers }
+    }
+
+    /// How many units they were granted in all; nobody was refused.
+    async fn end(self) -> usize {
+        self.over.store(true, Ordering::Relaxed);
+        let all = self.buyers.join_all().await;
+        assert!(all.iter().all(|(_, refused)| *refused == 0));
+        all.iter().map(|(granted, _)| granted).sum()
+    }
 }
 
 /// Proves the whole way over Redis: reserve, replay, pay, cancel, expire, order, cart, counters, audit.
@@ -128,34 +165,22 @@ async fn two_gateways() {
 /// Proves that a Redis that is killed under load, again and again, loses nothing that was told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_killed_under_load() {
-    const ROUNDS: u32 = 8;
     const BUYERS: u32 = 6;
+    let rounds = rounds(8);
     let (dir, mut redis) = (tempfile::tempdir().unwrap(), redis());
     let gateway = serve(dir.path(), &redis).await;
     gateway.sell_consoles(1_000_000).await;
     let mut granted = 0;
-    for round in 0..ROUNDS {
-        let over = Arc::new(AtomicBool::new(false));
-        let mut crowd = JoinSet::new();
-        for buyer in 0..BUYERS {
-            let (shop, over) = (Shop::clone(&gateway), Arc::clone(&over));
-            let first = (round * BUYERS + buyer) * 100_000;
-            crowd.spawn(async move {
-                let users = (first..).take_while(|_| !over.load(Ordering::Relaxed));
-                buy(shop, users).await
-            });
-        }
-        tokio::time::sleep(Duration::from_millis(100 + 40 * u64::from(round))).await;
+    for round in 0..rounds {
+        let crowd = Crowd::start(&gateway, BUYERS, round * BUYERS * 100_000);
+        tokio::time::sleep(Duration::from_millis(100 + 40 * u64::from(round % 8))).await;
         redis.kill();
         redis.run().unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
-        over.store(true, Ordering::Relaxed);
-        for (bought, refused) in crowd.join_all().await {
-            assert_eq!(refused, 0);
-            granted += bought;
-        }
+        granted += crowd.end().await;
     }
     assert!(granted > 100, "there was load: {granted}");
+    println!("{rounds} kills of Redis, {granted} reservations");
     gateway.settled().await;
     let [stock, available, held, _] = gateway.counters().await;
     assert_eq!((held, available + held), (granted as u64, stock), "each asked for one, and has it");
@@ -167,12 +192,13 @@ async fn redis_killed_under_load() {
 /// anew from the books, and oversells nothing: at the end exactly the stock stands in the books.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_forgets() {
-    const STOCK: usize = 400;
+    let rounds = rounds(4);
+    let stock = 100 * rounds as usize;
     let (dir, mut redis) = (tempfile::tempdir().unwrap(), redis());
     let gateway = serve(dir.path(), &redis).await;
-    gateway.sell_consoles(STOCK as u64).await;
+    gateway.sell_consoles(stock as u64).await;
     let mut told = 0;
-    for round in 0..4_u32 {
+    for round in 0..rounds {
         let mut crowd = JoinSet::new();
         for buyer in 0..4_u32 {
             let shop = Shop::clone(&gateway);
@@ -201,12 +227,12 @@ async fn a_redis_that_forgets() {
     assert!(told > 0);
     let log = gateway.log().text();
     assert!(log.contains("the lane was written anew"), "{log}");
-    let (_, refused) = buy(Shop::clone(&gateway), 500_000..500_000 + STOCK as u32).await;
+    let (_, refused) = buy(Shop::clone(&gateway), 500_000..500_000 + stock as u32).await;
     assert!(refused > 0, "it is sold out");
     gateway.settled().await;
-    assert_eq!(gateway.counters().await, [STOCK as u64, 0, STOCK as u64, 0]);
+    assert_eq!(gateway.counters().await, [stock as u64, 0, stock as u64, 0]);
     gateway.stop();
-    assert_eq!(audit(dir.path(), &redis)["sales"][0]["standing"], STOCK);
+    assert_eq!(audit(dir.path(), &redis)["sales"][0]["standing"], stock);
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -254,7 +280,7 @@ async fn scripts_are_flushed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_are_lost() {
     const BUYERS: u32 = 8;
-    const EACH: u32 = 150;
+    let each = 10 * rounds(15);
     let (dir, redis) = (tempfile::tempdir().unwrap(), redis());
     let proxy = FaultProxy::start(redis.address()).unwrap();
     let url = format!("redis://{}", proxy.address());
@@ -265,13 +291,14 @@ async fn answers_are_lost() {
     for buyer in 0..BUYERS {
         let shop = Shop::clone(&gateway);
         let first = buyer * 100_000;
-        crowd.spawn(async move { buy(shop, first..first + EACH).await });
+        crowd.spawn(async move { buy(shop, first..first + each).await });
     }
     let answers = crowd.join_all().await;
     proxy.swallow_every(0);
     let granted: usize = answers.iter().map(|(granted, _)| granted).sum();
-    assert_eq!(granted, (BUYERS * EACH) as usize);
+    assert_eq!(granted, (BUYERS * each) as usize);
     assert!(proxy.swallowed() > 50, "{} answers were lost", proxy.swallowed());
+    println!("{granted} reservations, {} answers were lost", proxy.swallowed());
     gateway.settled().await;
     let [stock, available, held, _] = gateway.counters().await;
     assert_eq!((held, available + held), (granted as u64, stock), "each has what they asked for");
@@ -353,37 +380,6 @@ fn an_unfit_redis() {
     let serve = [&["serve", "--redis-url", &url], &any[..]].concat();
     let (_, told) = run_to(64, &[&serve[..], &["--set", "durability=replicated"]].concat());
     assert!(told.contains("replicas"), "{told}");
-}
-
-/// Buyers at work until they are told that it is over.
-struct Crowd {
-    over: Arc<AtomicBool>,
-    buyers: JoinSet<(usize, usize)>,
-}
-
-impl Crowd {
-    /// `number` of them; their names begin at `first`.
-    fn start(shop: &Shop, number: u32, first: u32) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let mut buyers = JoinSet::new();
-        for buyer in 0..number {
-            let (shop, over) = (Shop::clone(shop), Arc::clone(&over));
-            let first = first + buyer * 100_000;
-            buyers.spawn(async move {
-                let users = (first..).take_while(|_| !over.load(Ordering::Relaxed));
-                buy(shop, users).await
-            });
-        }
-        Self { over, buyers }
-    }
-
-    /// How many units they were granted in all; nobody was refused.
-    async fn end(self) -> usize {
-        self.over.store(true, Ordering::Relaxed);
-        let all = self.buyers.join_all().await;
-        assert!(all.iter().all(|(_, refused)| *refused == 0));
-        all.iter().map(|(granted, _)| granted).sum()
-    }
 }
 
 /// Proves that sales go on behind sentinels when the primary dies, and that what was told at

@@ -181,7 +181,8 @@ proptest! {
             recovery::open(connection, LANE_0, &gateway, "history", seen, true, &Forgetful);
         let opened = opened.unwrap();
         prop_assert!(opened.rebuilt);
-        prop_assert_eq!(opened.position, Position { epoch: 2, seq: state.position().seq });
+        prop_assert!(opened.position.epoch > 1, "a later life");
+        prop_assert_eq!(opened.position.seq, state.position().seq);
         prop_assert_eq!(scripts.dump(), kept);
     }
 }

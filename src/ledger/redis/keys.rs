@@ -6,7 +6,7 @@ use crate::sale::LaneId;
 /// The keys of one lane.
 #[derive(Clone, Debug)]
 pub struct Keys {
-    /// Format, epoch, seq, clock, run id, number of lanes, fence.
+    /// Format, epoch, seq, clock, history of the server, number of lanes, fence, where each life began.
     pub meta: String,
     /// A sale's definition, as JSON, by its id.
     pub definitions: String,

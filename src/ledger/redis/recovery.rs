@@ -1,7 +1,7 @@
 //! Bringing a lane back to what is known: after Redis was started, failed over, restored or wiped.
 //!
 //! A server that runs since the lane was last compared is trusted. Any other may have forgotten, so the
-//! lane is fenced, by a token that only one gateway has, and compared with the books. If nothing is
+//! lane is compared with the books, behind a fence that only one gateway has. If nothing is
 //! missing it is opened as it is. Otherwise it is written anew: what the books know, then what has
 //! survived in the outbox behind it, under a higher epoch, so that whoever slept through this has no
 //! effect any more.
@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use super::keys::Keys;
 use super::scripts::{FENCE, FORMAT, REOPEN, RESTORE};
 use super::wire::Packer;
+use crate::clock::{Clock, SystemClock};
 use crate::engine::{Position, State};
 use crate::limits;
 use crate::outbox::stream;
@@ -172,7 +173,8 @@ pub fn open(
         meta.format.is_some() && meta.fence.is_none() && meta.history.as_deref() == Some(history);
     // What a suspicion was about is over where the lane has begun another life since.
     let suspect = suspect && meta.position.epoch <= seen.epoch;
-    if trusted && !suspect && meta.position >= seen && meta.position.seq >= books.seq {
+    let further = meta.position.seq >= books.seq && meta.position.epoch >= books.epoch;
+    if trusted && !suspect && meta.position >= seen && further {
         return Ok(Opened { position: meta.position, rebuilt: false, lost: 0 });
     }
     // Nothing may come into the books between what is read of them and what is written from it.
@@ -282,8 +284,10 @@ impl Recovery<'_> {
             info!(%lane, epoch = meta.position.epoch, seq = meta.position.seq, "the lane is whole");
             return Ok(Opened { position: meta.position, rebuilt: false, lost: 0 });
         }
+        let known_epoch = meta.position.epoch.max(books.epoch).max(seen.epoch);
         let position = Position {
-            epoch: meta.position.epoch.max(books.epoch).max(seen.epoch).saturating_add(1),
+            // Seconds, so that a life which begins where nothing is known of earlier ones is later, too.
+            epoch: known_epoch.saturating_add(1).max(SystemClock.now().0 / 1_000),
             seq: state.position().seq,
         };
         let lost = seen.seq.saturating_sub(position.seq);

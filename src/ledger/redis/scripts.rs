@@ -48,6 +48,33 @@ mod tests {
     use super::BATCH;
     use crate::limits;
 
+    /// What stands in a source between `before` and the next quote, each time.
+    fn quoted<'s>(source: &'s str, before: &'s str) -> impl Iterator<Item = &'s str> {
+        source.split(before).skip(1).filter_map(|rest| rest.split('\'').next())
+    }
+
+    /// Every operation's header is its contract: it names the command, what is refused and what is told.
+    #[test]
+    fn headers_agree() {
+        let operations = BATCH.iter().filter(|(name, _)| !["lane", "batch"].contains(name));
+        for (name, source) in operations {
+            let end = source.find("\n\n").unwrap();
+            let (header, code) = source.split_at(end);
+            assert!(header.lines().all(|line| line.starts_with("--")), "{name}: a header first");
+            for part in ["Command", "Outcome", "Refusals", "Events", "Invariants"] {
+                assert!(header.contains(&format!("\n-- {part} ")), "{name}: {part}");
+            }
+            let command = quoted(header, "-- Command     '").next().unwrap();
+            assert!(code.contains(&format!("decide.{command} = function")), "{name}: {command}");
+            for refusal in quoted(code, "refused('") {
+                assert!(header.contains(refusal), "{name}: refuses {refusal} and does not say so");
+            }
+            for event in quoted(code, "happened(pack({ '").chain(quoted(code, "TRIPLE .. pack('")) {
+                assert!(header.contains(&format!("'{event}'")), "{name}: tells '{event}'");
+            }
+        }
+    }
+
     /// The bounds in the scripts are those of `limits.rs`.
     #[test]
     fn bounds_agree() {

@@ -186,26 +186,29 @@ pub struct Greeting {
     pub history: String,
 }
 
-/// Asks a server for both, in one round trip, and first has it end an `abandoned` connection: what was
-/// sent there and is still on its way must not be done after it was asked for again and answered.
+/// Asks a server for both, in one round trip.
 ///
 /// # Errors
 /// It does not answer.
-pub fn greet(
-    connection: &mut dyn ConnectionLike,
-    abandoned: Option<i64>,
-) -> Result<Greeting, RedisError> {
+pub fn greet(connection: &mut dyn ConnectionLike) -> Result<Greeting, RedisError> {
     let mut questions = redis::pipe();
-    if let Some(client) = abandoned {
-        // Where nobody of that name is left there is nothing to end.
-        questions.cmd("CLIENT").arg("KILL").arg("ID").arg(client).ignore();
-    }
     questions.cmd("CLIENT").arg("ID").cmd("INFO");
     let (client, info): (i64, String) = questions.query(connection)?;
     let named =
         |name| field(&info, name).ok_or_else(|| nobody("INFO lacks run_id or master_replid"));
     let history = format!("{}:{}", named("run_id")?, named("master_replid")?);
     Ok(Greeting { client, history })
+}
+
+/// Ends a connection that was given up: what was sent there and is still on its way must not be done
+/// after it was asked for again and answered. For the server that it was made to: another one may have
+/// given the same name to somebody else.
+///
+/// # Errors
+/// It does not answer, or does not allow it.
+pub fn end(connection: &mut dyn ConnectionLike, abandoned: &Greeting) -> Result<(), RedisError> {
+    // Where nobody of that name is left there is nothing to end, and it says so.
+    cmd("CLIENT").arg("KILL").arg("ID").arg(abandoned.client).exec(connection)
 }
 
 fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {

@@ -144,10 +144,10 @@ pub(super) struct Worker {
     pub(super) batch_max: usize,
     keys: Keys,
     connection: Option<Connection>,
-    /// What Redis calls the connection.
-    client: Option<i64>,
-    /// A connection that is given up, and on which something may still be under way.
-    abandoned: Option<i64>,
+    /// Who the connection is.
+    greeting: Option<Greeting>,
+    /// A connection that was given up, and on which something may still be under way.
+    abandoned: Option<Greeting>,
     /// The history of the server that was last found fit.
     fit: Option<String>,
     /// A server that did not let us in is left alone until then.
@@ -191,7 +191,7 @@ impl Worker {
             keys: Keys::of(lane.id),
             call_seconds: around.metrics.histogram("floodgate_ledger_call_seconds", &labels),
             connection: None,
-            client: None,
+            greeting: None,
             abandoned: None,
             fit: None,
             not_before: Instant::now(),
@@ -371,7 +371,7 @@ impl Worker {
                 Trouble::Unknown
             }
             None => {
-                self.abandoned = self.client;
+                self.abandoned = self.greeting.take();
                 warn!(lane = %self.lane.id, error = %failed, "the connection to Redis is lost");
                 Trouble::Unknown
             }
@@ -422,8 +422,12 @@ impl Worker {
             Err(TryLockError::WouldBlock) => return Err(Closed::Another),
         };
         let mut connection = self.server.connect(lane.id)?;
-        let Greeting { client, history } = server::greet(&mut connection, self.abandoned)?;
-        (self.client, self.abandoned) = (Some(client), None);
+        let greeting = server::greet(&mut connection)?;
+        let history = greeting.history.clone();
+        if let Some(abandoned) = self.abandoned.as_ref().filter(|known| known.history == history) {
+            server::end(&mut connection, abandoned)?;
+        }
+        (self.greeting, self.abandoned) = (Some(greeting), None);
         if self.fit.as_ref() != Some(&history) {
             let Promise { durability, replicas } = self.promise;
             server::check(&mut connection, durability, replicas)
