@@ -4,7 +4,6 @@
 //! what the scripts keep is, byte for byte, what a recovery would write from that state.
 
 use std::collections::BTreeMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
 
 use floodgate_loadtest::redis_server::{Keeps, RedisServer};
 use proptest::prelude::*;
@@ -26,9 +25,6 @@ use crate::sale::{LaneId, Outcome};
 /// The scripts' clock is Redis's, and never steps back: sequences are played in the year 2100.
 const AHEAD: u64 = 4_102_444_800_000;
 const LANE_0: LaneId = LaneId(0);
-
-static REDIS: LazyLock<Mutex<RedisServer>> =
-    LazyLock::new(|| Mutex::new(RedisServer::start(Keeps::Nothing).unwrap()));
 
 fn later(command: &Command) -> Command {
     let mut command = command.clone();
@@ -127,18 +123,16 @@ impl Recall for Forgetful {
     }
 }
 
-proptest! {
-    /// Whatever is asked, in whatever batches: the scripts answer as the engine does, tell the same
-    /// events, and keep the same state.
-    #[test]
-    fn scripts_are_the_engine(
-        world in any_world(),
-        steps in any_steps(60),
-        sizes in prop::collection::vec(1_usize..6, 1..20),
-    ) {
+/// Whatever is asked, in whatever batches: the scripts answer as the engine does, tell the same events,
+/// and keep the same state.
+#[test]
+fn scripts_are_the_engine() {
+    let redis = RedisServer::start(Keeps::Nothing).unwrap();
+    let config = ProptestConfig { source_file: Some(file!()), ..ProptestConfig::default() };
+    let sizes = prop::collection::vec(1_usize..6, 1..20);
+    proptest!(config, |(world in any_world(), steps in any_steps(60), sizes in sizes)| {
         let mut run = Run::new(world, 2);
         run.steps(&steps);
-        let redis = REDIS.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scripts = Scripts::new(&redis);
         let mut state = State::new(1);
         let mut asked = run.asked.as_slice();
@@ -184,5 +178,5 @@ proptest! {
         prop_assert!(opened.position.epoch > 1, "a later life");
         prop_assert_eq!(opened.position.seq, state.position().seq);
         prop_assert_eq!(scripts.dump(), kept);
-    }
+    });
 }
