@@ -28,6 +28,7 @@ pub mod logs;
 pub mod metrics;
 pub mod orders;
 pub mod outbox;
+pub mod pause;
 pub mod reconcile;
 pub mod sale;
 pub mod sqlite;

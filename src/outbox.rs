@@ -7,9 +7,9 @@
 
 mod record;
 pub mod stream;
-mod table;
+pub mod table;
 
-pub use record::{Record, Unreadable};
+pub use record::{FoldError, Record, Unreadable};
 pub use stream::OutboxStream;
 pub use table::OutboxTable;
 
@@ -32,6 +32,18 @@ pub struct OutboxError {
     pub lane: LaneId,
     /// In the words of the engine below.
     pub cause: String,
+}
+
+/// Reads where blocking does no harm; whatever goes wrong is of this lane.
+fn reading<'a, T: Send + 'static, E: ToString + Send + 'static>(
+    lane: LaneId,
+    read: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Reading<'a, T> {
+    Box::pin(async move {
+        let error = |cause: String| OutboxError { lane, cause };
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|panic| error(panic.to_string()))?.map_err(|cause| error(cause.to_string()))
+    })
 }
 
 /// The reader's side of the lanes' outboxes.

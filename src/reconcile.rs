@@ -32,18 +32,7 @@ impl Books {
             let records = self.store.archive(lane, from, limits::RECOVERY_PAGE).await;
             let records = records.map_err(|error| error.to_string())?;
             for record in &records {
-                let expected = state.position().seq.saturating_add(1);
-                if record.first_seq() != expected {
-                    return Err(format!(
-                        "lane {lane}: the archive lacks event {expected}; the next one is {}",
-                        record.first_seq()
-                    ));
-                }
-                let events = record.decode().map_err(|error| error.to_string())?;
-                state.advance(record.at);
-                for event in &events {
-                    state.evolve(event).map_err(|error| format!("lane {lane}: {error}"))?;
-                }
+                record.fold(&mut state).map_err(|error| format!("lane {lane}: {error}"))?;
             }
             if state.position().seq == from {
                 return Err(format!(

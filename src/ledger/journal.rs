@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, params};
 
-use crate::clock::Millis;
-use crate::engine::{Impossible, Position, State};
-use crate::outbox::{Record, Unreadable};
+use crate::engine::{Impossible, State};
+use crate::outbox::{FoldError, Record, Unreadable, table};
 use crate::sale::LaneId;
-use crate::sqlite::{self, as_sql, from_sql};
+use crate::sqlite::{self, as_sql};
 
 /// Raised when the tables change.
 const FORMAT: i64 = 1;
@@ -101,13 +100,7 @@ pub fn read_after(
         && events < events_max
         && let Some(row) = rows.next()?
     {
-        let record = Record {
-            last: Position { epoch: from_sql(row.get(0)?), seq: from_sql(row.get(1)?) },
-            events: row.get(2)?,
-            at: Millis(from_sql(row.get(3)?)),
-            payload: row.get(4)?,
-            crc: row.get(5)?,
-        };
+        let record = table::record_of(row)?;
         events += record.events as usize;
         records.push(record);
     }
@@ -195,28 +188,17 @@ impl Journal {
                 return Ok(state);
             }
             for record in &records {
-                self.fold(&mut state, record)?;
+                record.fold(&mut state).map_err(|error| self.unfoldable(error))?;
             }
         }
     }
 
-    fn fold(&self, state: &mut State, record: &Record) -> Result<(), JournalError> {
-        let next = state.position().seq.saturating_add(1);
-        if record.first_seq() != next {
-            let reason = format!("expected event {next}, found {}", record.first_seq());
-            let cause = Unreadable { at: record.last, reason };
-            return Err(JournalError::Damaged { path: self.path.clone(), cause });
+    fn unfoldable(&self, error: FoldError) -> JournalError {
+        let path = self.path.clone();
+        match error {
+            FoldError::Unreadable(cause) => JournalError::Damaged { path, cause },
+            FoldError::Impossible(cause) => JournalError::Contradiction { path, cause },
         }
-        let events = record
-            .decode()
-            .map_err(|cause| JournalError::Damaged { path: self.path.clone(), cause })?;
-        state.advance(record.at);
-        for event in &events {
-            state
-                .evolve(event)
-                .map_err(|cause| JournalError::Contradiction { path: self.path.clone(), cause })?;
-        }
-        Ok(())
     }
 
     fn sqlite(&self, cause: rusqlite::Error) -> JournalError {

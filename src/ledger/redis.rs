@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use self::recovery::Recall;
 use self::server::{Server, ServerError};
-use self::worker::{Lane, Worker};
+use self::worker::{Common, Lane, Worker};
 use super::{Durability, Fault, Health, Inbox, LaneGauge, Ledger, Pending, inbox, postman};
 use crate::catalog::Catalog;
 use crate::engine::{Command, Position};
@@ -113,22 +113,20 @@ pub fn open(
     }
     let mut lanes = Vec::new();
     let mut workers = Workers { threads: Vec::new(), stop: Arc::default() };
+    let common = Arc::new(Common {
+        server: Arc::clone(server),
+        settings,
+        around: around.clone(),
+        stop: Arc::clone(&workers.stop),
+    });
     let token = format!("{:016x}", fastrand::u64(..));
     let gateway = recovery::Gateway { token, lanes: settings.lanes };
     for id in (0..settings.lanes).map(LaneId) {
         let (inbox, tray) = inbox(limits::LANE_INBOX);
         let lane = Arc::new(Lane::new(id, gateway.clone()));
         for number in 0..settings.in_flight {
-            let worker = Worker::new(
-                Arc::clone(&lane),
-                tray.clone(),
-                Arc::clone(server),
-                settings.promise,
-                around.clone(),
-                postman::start(),
-                Arc::clone(&workers.stop),
-                settings.batch_max,
-            );
+            let (lane, common) = (Arc::clone(&lane), Arc::clone(&common));
+            let worker = Worker::new(lane, tray.clone(), common, postman::start());
             let thread = std::thread::Builder::new().name(format!("lane-{id}.{number}"));
             match thread.spawn(move || worker.run()) {
                 Ok(thread) => workers.threads.push(thread),

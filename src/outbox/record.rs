@@ -1,7 +1,7 @@
 //! One record of the outbox: the events of one batch, in bytes that can be checked.
 
 use crate::clock::Millis;
-use crate::engine::{Event, Position};
+use crate::engine::{Event, Impossible, Position, State};
 
 /// First byte of a payload. Raised when an event gains a variant or a field.
 const FORMAT: u8 = 1;
@@ -31,6 +31,17 @@ pub struct Unreadable {
     pub reason: String,
 }
 
+/// Why a record was not folded over a state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    /// It cannot be taken for what it says, or is not the next one.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// It cannot have happened in this state.
+    #[error(transparent)]
+    Impossible(#[from] Impossible),
+}
+
 impl Record {
     /// Encodes `events`, the last of which made the lane reach `last`.
     pub fn of(last: Position, at: Millis, events: &[Event]) -> Self {
@@ -52,6 +63,25 @@ impl Record {
     /// Number of the first event.
     pub fn first_seq(&self) -> u64 {
         self.last.seq.saturating_add(1).saturating_sub(u64::from(self.events))
+    }
+
+    /// Folds its events over a lane's state. Checksum, numbering and every step are checked.
+    ///
+    /// # Errors
+    /// [`FoldError::Unreadable`] where it is damaged or does not follow, and `state` is what it was;
+    /// [`FoldError::Impossible`] where an event contradicts the state, which is then not to be used.
+    pub fn fold(&self, state: &mut State) -> Result<(), FoldError> {
+        let next = state.position().seq.saturating_add(1);
+        if self.first_seq() != next {
+            let reason = format!("expected event {next}, found {}", self.first_seq());
+            return Err(Unreadable { at: self.last, reason }.into());
+        }
+        let events = self.decode()?;
+        state.advance(self.at);
+        for event in &events {
+            state.evolve(event)?;
+        }
+        Ok(())
     }
 
     /// Checks and decodes.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use redis::{ConnectionLike, FromRedisValue, RedisError, Value, cmd};
 use tokio::sync::watch;
 
-use super::{Outbox, OutboxError, Reading, Record};
+use super::{Outbox, Reading, Record, reading};
 use crate::clock::Millis;
 use crate::engine::Position;
 use crate::ledger::redis::keys::Keys;
@@ -106,6 +106,8 @@ struct Reader {
     marks: Mutex<VecDeque<(Instant, Position)>>,
 }
 
+/// Entries in one answer of Redis: it is to be whole before the time for it is up.
+const ENTRIES_MAX: usize = 256;
 /// Marks that are kept: the retention is kept to a fraction of it this fine.
 const MARKS: u32 = 16;
 
@@ -154,14 +156,10 @@ impl Reader {
         after: Position,
         records: usize,
         events: usize,
-    ) -> Result<Vec<Record>, OutboxError> {
-        let lane = self.lane;
-        let error = |cause: String| OutboxError { lane, cause };
-        let wanted =
-            (events / self.density.load(Ordering::Relaxed).max(1) + 1).min(records).min(256);
-        let entries = self
-            .ask(|connection| read(connection, &self.key, after, wanted))
-            .map_err(|cause| error(cause.to_string()))?;
+    ) -> Result<Vec<Record>, RedisError> {
+        let wanted = events / self.density.load(Ordering::Relaxed).max(1) + 1;
+        let wanted = wanted.min(records).min(ENTRIES_MAX);
+        let entries = self.ask(|connection| read(connection, &self.key, after, wanted))?;
         if !entries.is_empty() {
             let events: usize = entries.iter().map(|entry| entry.events as usize).sum();
             self.density.store(events / entries.len(), Ordering::Relaxed);
@@ -220,10 +218,6 @@ impl Outbox for OutboxStream {
         events_max: usize,
     ) -> Reading<'_, Vec<Record>> {
         let reader = Arc::clone(self.reader(lane));
-        Box::pin(async move {
-            let read = move || reader.read(after, records_max, events_max);
-            let error = |cause: String| OutboxError { lane, cause };
-            tokio::task::spawn_blocking(read).await.map_err(|cause| error(cause.to_string()))?
-        })
+        reading(lane, move || reader.read(after, records_max, events_max))
     }
 }

@@ -3,14 +3,29 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 use tokio::sync::watch;
 
-use super::{Outbox, OutboxError, Reading, Record};
+use super::{Outbox, OutboxError, Reading, Record, reading};
+use crate::clock::Millis;
 use crate::engine::Position;
 use crate::ledger::journal;
 use crate::sale::LaneId;
-use crate::sqlite;
+use crate::sqlite::{self, from_sql};
+
+/// A record of a row of `epoch, seq, events, at, payload, crc`, in this order.
+///
+/// # Errors
+/// In SQLite's words.
+pub fn record_of(row: &Row<'_>) -> rusqlite::Result<Record> {
+    Ok(Record {
+        last: Position { epoch: from_sql(row.get(0)?), seq: from_sql(row.get(1)?) },
+        events: row.get(2)?,
+        at: Millis(from_sql(row.get(3)?)),
+        payload: row.get(4)?,
+        crc: row.get(5)?,
+    })
+}
 
 /// Readers of the journals of all lanes.
 pub struct OutboxTable {
@@ -60,16 +75,9 @@ impl Outbox for OutboxTable {
         events_max: usize,
     ) -> Reading<'_, Vec<Record>> {
         let connection = Arc::clone(&self.reader(lane).connection);
-        Box::pin(async move {
-            let read = move || {
-                let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-                journal::read_after(&connection, after.seq, records_max, events_max)
-            };
-            let error = |cause: String| OutboxError { lane, cause };
-            tokio::task::spawn_blocking(read)
-                .await
-                .map_err(|cause| error(cause.to_string()))?
-                .map_err(|cause| error(cause.to_string()))
+        reading(lane, move || {
+            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            journal::read_after(&connection, after.seq, records_max, events_max)
         })
     }
 }

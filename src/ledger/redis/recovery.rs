@@ -7,7 +7,6 @@
 //! effect any more.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use redis::{ConnectionLike, RedisError, cmd};
 use tracing::{error, info, warn};
@@ -18,7 +17,7 @@ use super::wire::Packer;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Position, State};
 use crate::limits;
-use crate::outbox::stream;
+use crate::outbox::{FoldError, stream};
 use crate::sale::{LaneId, Status};
 
 /// What remembers a lane when its Redis does not.
@@ -119,10 +118,17 @@ impl Meta {
         Ok(now.saturating_sub(*since) < limits::RECOVERY_LEASE_MS)
     }
 
-    /// Whether the books have events of a life that was given up: the lane went on from an earlier one.
-    fn has_left(&self, books: Position) -> bool {
+    /// Refuses books that have events of a life that was given up: the lane went on from an earlier one.
+    fn refuse_left(&self, lane: LaneId, books: Position) -> Result<(), Closed> {
         let later = self.bases.iter().filter(|(epoch, _)| *epoch > books.epoch);
-        later.map(|(_, base)| *base).min().is_some_and(|base| books.seq > base)
+        if later.map(|(_, base)| *base).min().is_none_or(|base| books.seq <= base) {
+            return Ok(());
+        }
+        Err(Closed::Foreign(format!(
+            "lane {lane} was brought back by another gateway without events up to {}-{}, which the \
+             books of this data dir have: reconcile them before it serves again",
+            books.epoch, books.seq
+        )))
     }
 }
 
@@ -168,7 +174,7 @@ pub fn open(
         return Err(Closed::Another);
     }
     let books = recall.digested(lane).map_err(Closed::Books)?;
-    meta.concerns(lane, books)?;
+    meta.refuse_left(lane, books)?;
     let trusted =
         meta.format.is_some() && meta.fence.is_none() && meta.history.as_deref() == Some(history);
     // What a suspicion was about is over where the lane has begun another life since.
@@ -193,19 +199,6 @@ pub fn open(
     Recovery { connection, lane, gateway, keys, history }.run(&meta, seen, known)
 }
 
-impl Meta {
-    fn concerns(&self, lane: LaneId, books: Position) -> Result<(), Closed> {
-        if !self.has_left(books) {
-            return Ok(());
-        }
-        Err(Closed::Foreign(format!(
-            "lane {lane} was brought back by another gateway without events up to {}-{}, which the \
-             books of this data dir have: reconcile them before it serves again",
-            books.epoch, books.seq
-        )))
-    }
-}
-
 /// What books and outbox know of a lane together.
 struct Known {
     books: Position,
@@ -226,13 +219,15 @@ impl Known {
             }
             for entry in page {
                 if entry.last.seq > self.books.seq {
-                    let follows = entry.first_seq() == self.state.position().seq.saturating_add(1)
-                        && entry.last.epoch >= self.books.epoch;
-                    let record = entry.record().and_then(|record| record.decode().ok());
-                    let (true, Some(events)) = (follows, record) else { return Ok(()) };
-                    self.state.advance(entry.at);
-                    for event in &events {
-                        self.state.evolve(event).map_err(|bad| Closed::Foreign(bad.to_string()))?;
+                    if entry.last.epoch < self.books.epoch {
+                        return Ok(());
+                    }
+                    match entry.record().map(|record| record.fold(&mut self.state)) {
+                        Some(Ok(())) => {}
+                        None | Some(Err(FoldError::Unreadable(_))) => return Ok(()),
+                        Some(Err(FoldError::Impossible(bad))) => {
+                            return Err(Closed::Foreign(bad.to_string()));
+                        }
                     }
                 }
                 self.entries.push(entry);
@@ -440,12 +435,4 @@ impl Pairs {
         self.0.push(first.as_bytes().to_vec());
         self.0.push(second);
     }
-}
-
-/// How long to leave a lane alone that could not be opened, so often in a row: doubling, shortened at
-/// random by up to a half, so that workers do not come back in step.
-pub fn pause(refusals: u32) -> Duration {
-    let (first, longest) = limits::REDIS_BACKOFF_MS;
-    let full = first.saturating_mul(1_u64.checked_shl(refusals).unwrap_or(u64::MAX)).min(longest);
-    Duration::from_millis(fastrand::u64(full / 2..=full))
 }

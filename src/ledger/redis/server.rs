@@ -52,15 +52,13 @@ impl Server {
             return sentinel(rest);
         }
         let info = |text: &str| -> Result<ConnectionInfo, ServerError> {
-            // `unix` as the contract has it.
-            let text = text.trim();
-            let info = text.into_connection_info().map_err(wrong)?;
+            let info = text.trim().into_connection_info().map_err(wrong)?;
             if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
                 return Err(ServerError::Url(
                     "this version does not speak TLS to Redis; use redis://".to_owned(),
                 ));
             }
-            Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+            Ok(prompt(info))
         };
         if url.contains(',') {
             let seeds = url.split(',').map(info).collect::<Result<_, _>>()?;
@@ -69,7 +67,8 @@ impl Server {
         Ok(Self(Place::Standalone(Client::open(info(url)?).map_err(wrong)?)))
     }
 
-    /// A connection to the server that has `lane`, with bounds on every wait.
+    /// A connection to the server that has `lane`, with bounds on every wait. Sentinels and clusters are
+    /// asked anew each time: after a failover or a move it is another.
     ///
     /// # Errors
     /// Nobody is there, or nobody knows who has the lane.
@@ -77,14 +76,15 @@ impl Server {
         match &self.0 {
             Place::Standalone(client) => reach(client),
             Place::Sentinels { sentinels, primary } => {
-                let mut connection = reach(&primary_of(sentinels, primary)?)?;
+                let mut connection =
+                    reach(&first_answer(sentinels, |one| ask_sentinel(one, primary))?)?;
                 // Between a death and a failover sentinels name who is no primary any more, or not yet.
                 let role: Vec<Value> = cmd("ROLE").query(&mut connection)?;
                 let role: String =
                     redis::from_redis_value(role.into_iter().next().unwrap_or(Value::Nil))?;
                 if role == "master" { Ok(connection) } else { Err(nobody("it is no primary")) }
             }
-            Place::Cluster(seeds) => reach(&owner_of(seeds, lane)?),
+            Place::Cluster(seeds) => reach(&first_answer(seeds, |one| ask_owner(one, lane))?),
         }
     }
 }
@@ -102,18 +102,7 @@ fn sentinel(rest: &str) -> Result<Server, ServerError> {
     Ok(Server(Place::Sentinels { sentinels, primary: primary.to_owned() }))
 }
 
-/// The primary, as the first sentinel that answers has it; asked anew for every connection.
-fn primary_of(sentinels: &[ConnectionAddr], name: &str) -> Result<Client, RedisError> {
-    let mut last = None;
-    for sentinel in sentinels {
-        match ask_sentinel(sentinel, name) {
-            Ok(client) => return Ok(client),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| nobody("no sentinel is known")))
-}
-
+/// The primary, as this sentinel has it.
 fn ask_sentinel(sentinel: &ConnectionAddr, name: &str) -> Result<Client, RedisError> {
     let mut connection = reach(&Client::open(sentinel.clone())?)?;
     let mut question = cmd("SENTINEL");
@@ -121,7 +110,12 @@ fn ask_sentinel(sentinel: &ConnectionAddr, name: &str) -> Result<Client, RedisEr
     let address: Option<(String, u16)> = question.query(&mut connection)?;
     let (host, port) = address.ok_or_else(|| nobody("the sentinel knows no such primary"))?;
     let at = ConnectionAddr::Tcp(host, port).into_connection_info()?;
-    Client::open(at.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+    Client::open(prompt(at))
+}
+
+/// What is sent goes out at once; the crate's default waits for more.
+fn prompt(info: ConnectionInfo) -> ConnectionInfo {
+    info.set_tcp_settings(TcpSettings::default().set_nodelay(true))
 }
 
 /// A connection with bounds on every wait.
@@ -134,23 +128,26 @@ fn reach(client: &Client) -> Result<Connection, RedisError> {
     Ok(connection)
 }
 
-/// The node of a cluster that has the lane's slot, asked anew for every connection: after a failover
-/// or a move it is another.
-fn owner_of(seeds: &[ConnectionInfo], lane: LaneId) -> Result<Client, RedisError> {
-    let mut last = None;
-    for seed in seeds {
-        match ask_owner(seed, lane) {
+/// What the first of several answers that is asked and there.
+fn first_answer<T>(
+    asked: &[T],
+    ask: impl Fn(&T) -> Result<Client, RedisError>,
+) -> Result<Client, RedisError> {
+    let mut last = nobody("nobody is known that could be asked");
+    for one in asked {
+        match ask(one) {
             Ok(client) => return Ok(client),
-            Err(error) => last = Some(error),
+            Err(error) => last = error,
         }
     }
-    Err(last.unwrap_or_else(|| nobody("no node of the cluster is known")))
+    Err(last)
 }
 
 fn nobody(what: &'static str) -> RedisError {
     RedisError::from((redis::ErrorKind::Io, what))
 }
 
+/// The node that has the lane's slot, as this node has it.
 fn ask_owner(seed: &ConnectionInfo, lane: LaneId) -> Result<Client, RedisError> {
     let mut connection = reach(&Client::open(seed.clone())?)?;
     let slot: u16 =
@@ -169,10 +166,7 @@ fn ask_owner(seed: &ConnectionInfo, lane: LaneId) -> Result<Client, RedisError> 
         let host: String = redis::from_redis_value(node.next().unwrap_or(Value::Nil))?;
         let port: u16 = redis::from_redis_value(node.next().unwrap_or(Value::Nil))?;
         let at = ConnectionAddr::Tcp(host, port).into_connection_info()?;
-        let at = at
-            .set_redis_settings(seed.redis_settings().clone())
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        return Client::open(at);
+        return Client::open(prompt(at.set_redis_settings(seed.redis_settings().clone())));
     }
     Err(nobody("no node of the cluster has the lane's slot"))
 }

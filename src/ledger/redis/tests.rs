@@ -29,10 +29,7 @@ impl Recall for Memory {
         let entries = self.0.lock().unwrap();
         let mut state = State::new(entries.last().map_or(0, |entry| entry.last.epoch));
         for entry in entries.iter() {
-            state.advance(entry.at);
-            for event in entry.record().unwrap().decode().unwrap() {
-                state.evolve(&event).unwrap();
-            }
+            entry.record().unwrap().fold(&mut state).unwrap();
         }
         Ok(state)
     }

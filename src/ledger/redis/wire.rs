@@ -595,7 +595,11 @@ impl Report {
     }
 }
 
-fn definition(text: &str) -> Reading<Arc<SaleDefinition>> {
+/// Reads a definition as the lane keeps it.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn definition(text: &str) -> Reading<Arc<SaleDefinition>> {
     let value = serde_json::from_str(text).map_err(|_| Unreadable("a definition"))?;
     SaleDefinition::from_json(&value).map(Arc::new).map_err(|_| Unreadable("a definition"))
 }

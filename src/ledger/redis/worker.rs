@@ -18,13 +18,14 @@ use super::recovery::{self, Closed, Gateway};
 use super::scripts::LANE;
 use super::server::{self, Connection, Greeting, Server};
 use super::wire::{self, Head, Report, Verdict};
-use super::{Around, Promise};
+use super::{Around, Promise, Settings};
 use crate::clock::Millis;
 use crate::engine::{Command, Position};
 use crate::ledger::lane::Tray;
 use crate::ledger::postman::Postman;
 use crate::ledger::{Answer, Durability, Fault, Health, Ticket};
 use crate::limits;
+use crate::pause;
 use crate::sale::{LaneId, Outcome, SaleDefinition, Status};
 
 /// What the workers of a lane know together.
@@ -37,8 +38,9 @@ pub(super) struct Lane {
     /// The lane's clock, as last seen.
     now: AtomicU64,
     ticker: Mutex<Ticker>,
-    /// Held by the worker that looks at the lane or brings it back.
-    opening: Mutex<()>,
+    /// The history of the server that was last found fit. Held by the worker that looks at the lane or
+    /// brings it back.
+    opening: Mutex<Option<String>>,
     /// The lane itself has said that it forgot.
     suspect: AtomicBool,
     /// Why it will not open by itself.
@@ -62,7 +64,7 @@ impl Lane {
             health: watch::Sender::new(Health::Down),
             now: AtomicU64::new(0),
             ticker: Mutex::new(Ticker { next: Instant::now(), epoch: 0, since: 0 }),
-            opening: Mutex::new(()),
+            opening: Mutex::default(),
             suspect: AtomicBool::new(false),
             foreign: Mutex::default(),
         }
@@ -133,23 +135,25 @@ impl Lane {
     }
 }
 
-pub(super) struct Worker {
-    pub(super) lane: Arc<Lane>,
-    pub(super) tray: Tray,
+/// What the workers of all lanes have in common.
+pub(super) struct Common {
     pub(super) server: Arc<Server>,
-    pub(super) promise: Promise,
+    pub(super) settings: Settings,
     pub(super) around: Around,
-    pub(super) postman: Postman,
     pub(super) stop: Arc<AtomicBool>,
-    pub(super) batch_max: usize,
+}
+
+pub(super) struct Worker {
+    lane: Arc<Lane>,
+    tray: Tray,
+    common: Arc<Common>,
+    postman: Postman,
     keys: Keys,
     connection: Option<Connection>,
     /// Who the connection is.
     greeting: Option<Greeting>,
     /// A connection that was given up, and on which something may still be under way.
     abandoned: Option<Greeting>,
-    /// The history of the server that was last found fit.
-    fit: Option<String>,
     /// A server that did not let us in is left alone until then.
     not_before: Instant,
     /// How often in a row it did not.
@@ -175,50 +179,36 @@ enum Trouble {
 }
 
 impl Worker {
-    #[expect(clippy::too_many_arguments, reason = "each is its own thing")]
-    pub(super) fn new(
-        lane: Arc<Lane>,
-        tray: Tray,
-        server: Arc<Server>,
-        promise: Promise,
-        around: Around,
-        postman: Postman,
-        stop: Arc<AtomicBool>,
-        batch_max: usize,
-    ) -> Self {
+    pub(super) fn new(lane: Arc<Lane>, tray: Tray, common: Arc<Common>, postman: Postman) -> Self {
         let labels = [("op", "batch".to_owned())];
         Self {
             keys: Keys::of(lane.id),
-            call_seconds: around.metrics.histogram("floodgate_ledger_call_seconds", &labels),
+            call_seconds: common.around.metrics.histogram("floodgate_ledger_call_seconds", &labels),
             connection: None,
             greeting: None,
             abandoned: None,
-            fit: None,
             not_before: Instant::now(),
             refusals: 0,
             lane,
             tray,
-            server,
-            promise,
-            around,
+            common,
             postman,
-            stop,
-            batch_max,
         }
     }
 
     /// Serves until it is to stop and nothing waits.
     pub(super) fn run(mut self) {
-        let mut batch = Vec::with_capacity(self.batch_max);
+        let mut batch = Vec::with_capacity(self.common.settings.batch_max);
         loop {
             if self.connection.is_none() {
                 // Whoever cannot serve takes nothing from those who can.
                 std::thread::sleep(self.not_before.saturating_duration_since(Instant::now()));
             }
-            if !self.tray.collect_some(&mut batch, self.batch_max, self.lane.idle()) {
+            if !self.tray.collect_some(&mut batch, self.common.settings.batch_max, self.lane.idle())
+            {
                 break;
             }
-            if batch.is_empty() && self.stop.load(Ordering::Acquire) {
+            if batch.is_empty() && self.common.stop.load(Ordering::Acquire) {
                 break;
             }
             self.serve(&mut batch);
@@ -233,7 +223,7 @@ impl Worker {
         let started = Instant::now();
         let called = self.call(batch, since, started);
         if !batch.is_empty() {
-            self.around.metrics.ledger_batch_size.record(batch.len() as f64);
+            self.common.around.metrics.ledger_batch_size.record(batch.len() as f64);
             self.call_seconds.record(started.elapsed().as_secs_f64());
         }
         match called {
@@ -394,7 +384,7 @@ impl Worker {
                 self.not_before += Duration::from_millis(5);
                 return Fault::Unavailable;
             }
-            self.not_before += recovery::pause(self.refusals);
+            self.not_before += pause::before_retry(limits::REDIS_BACKOFF_MS, self.refusals);
             self.refusals = self.refusals.saturating_add(1);
             let down = matches!(closed, Closed::Redis(_) | Closed::Unfit(_));
             self.lane.is(if down { Health::Down } else { Health::Fenced });
@@ -415,28 +405,28 @@ impl Worker {
 
     fn open(&mut self) -> Result<Connection, Closed> {
         let lane = Arc::clone(&self.lane);
-        let _opening = match lane.opening.try_lock() {
+        let mut fit = match lane.opening.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // A colleague is at it.
             Err(TryLockError::WouldBlock) => return Err(Closed::Another),
         };
-        let mut connection = self.server.connect(lane.id)?;
+        let mut connection = self.common.server.connect(lane.id)?;
         let greeting = server::greet(&mut connection)?;
         let history = greeting.history.clone();
         if let Some(abandoned) = self.abandoned.as_ref().filter(|known| known.history == history) {
             server::end(&mut connection, abandoned)?;
         }
         (self.greeting, self.abandoned) = (Some(greeting), None);
-        if self.fit.as_ref() != Some(&history) {
-            let Promise { durability, replicas } = self.promise;
+        if fit.as_ref() != Some(&history) {
+            let Promise { durability, replicas } = self.common.settings.promise;
             server::check(&mut connection, durability, replicas)
                 .map_err(|unfit| Closed::Unfit(unfit.to_string()))?;
-            self.fit = Some(history.clone());
+            *fit = Some(history.clone());
         }
         let seen = *lane.head.borrow();
         let suspect = lane.suspect.load(Ordering::Acquire);
-        let recall = self.around.recall.as_ref();
+        let recall = self.common.around.recall.as_ref();
         let gateway = &lane.gateway;
         let opened =
             recovery::open(&mut connection, lane.id, gateway, &history, seen, suspect, recall)?;
@@ -444,7 +434,8 @@ impl Worker {
         lane.is_foreign(None);
         if opened.lost > 0 {
             let labels = [("lane", lane.id.to_string())];
-            let lost = self.around.metrics.counter("floodgate_ledger_lost_events_total", &labels);
+            let lost =
+                self.common.around.metrics.counter("floodgate_ledger_lost_events_total", &labels);
             lost.increment(opened.lost);
         }
         if opened.position.epoch != seen.epoch {
@@ -455,10 +446,12 @@ impl Worker {
 
     /// What was decided is as durable as promised; or nobody knows whether it is.
     fn secure(&mut self, done: Done) -> Result<Done, Fault> {
-        if self.promise.durability != Durability::Replicated || done.outcomes.is_empty() {
+        if self.common.settings.promise.durability != Durability::Replicated
+            || done.outcomes.is_empty()
+        {
             return Ok(done);
         }
-        let replicas = self.promise.replicas;
+        let replicas = self.common.settings.promise.replicas;
         let Some(mut connection) = self.connection.take() else { return Err(Fault::Unknown) };
         // `WAIT` counts from the last write of its own connection, and what is answered may have been
         // written through another: so there is a write here, behind all of it.
@@ -478,13 +471,13 @@ impl Worker {
     /// Tells the catalog what the lane says of its sales. A lane is up once the catalog knows them.
     fn publish(&mut self, done: &Done, since: Option<u64>) {
         let Head { position, now, more, full, .. } = done.head;
-        self.around.catalog.reached(now);
+        self.common.around.catalog.reached(now);
         for outcome in &done.outcomes {
             // Whoever creates, moves or restocks a sale here finds it so at once.
             if let Outcome::Sale { report, .. } = outcome {
                 let counters: Vec<_> = report.items.iter().map(|item| item.counters).collect();
                 let (definition, window) = (&report.definition, &report.window);
-                self.around.catalog.publish(position, definition, window, &counters);
+                self.common.around.catalog.publish(position, definition, window, &counters);
             }
         }
         let Some(since) = since else { return };
@@ -492,10 +485,10 @@ impl Worker {
         let mut whole = !full;
         for report in &done.reports {
             let (window, counters) = (&report.window, &report.counters);
-            if let Some(card) = self.around.catalog.sale(report.sale.as_str()) {
+            if let Some(card) = self.common.around.catalog.sale(report.sale.as_str()) {
                 card.update(position, window, counters);
             } else if let Some(definition) = self.definition_of(report) {
-                self.around.catalog.publish(position, &definition, window, counters);
+                self.common.around.catalog.publish(position, &definition, window, counters);
             } else {
                 // It is told again with the next tick.
                 whole = false;
@@ -523,8 +516,7 @@ impl Worker {
             .arg(report.sale.as_str())
             .query(connection)
             .ok()?;
-        let value = serde_json::from_str(&text).ok()?;
-        SaleDefinition::from_json(&value).ok().map(Arc::new)
+        wire::definition(&text).ok()
     }
 }
 

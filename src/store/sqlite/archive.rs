@@ -2,11 +2,9 @@
 
 use rusqlite::{Connection, params};
 
-use crate::clock::Millis;
-use crate::engine::Position;
-use crate::outbox::Record;
+use crate::outbox::{Record, table};
 use crate::sale::LaneId;
-use crate::sqlite::{as_sql, from_sql};
+use crate::sqlite::as_sql;
 
 /// Keeps one record, within the transaction that digests it.
 pub(super) fn keep(connection: &Connection, lane: LaneId, record: &Record) -> rusqlite::Result<()> {
@@ -40,14 +38,7 @@ pub fn read(
         "SELECT epoch, seq, events, at, payload, crc FROM archive
          WHERE lane = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
     )?;
-    let rows = query.query_map(params![lane.0, as_sql(seq), as_sql(max as u64)], |row| {
-        Ok(Record {
-            last: Position { epoch: from_sql(row.get(0)?), seq: from_sql(row.get(1)?) },
-            events: row.get(2)?,
-            at: Millis(from_sql(row.get(3)?)),
-            payload: row.get(4)?,
-            crc: row.get(5)?,
-        })
-    })?;
+    let rows =
+        query.query_map(params![lane.0, as_sql(seq), as_sql(max as u64)], table::record_of)?;
     rows.collect()
 }
