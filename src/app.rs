@@ -4,8 +4,10 @@
 //! on works. Drain: not ready → no new reservations → no new connections → requests under way → lanes
 //! → writer → ops. What was promised to somebody is durable at every point of both.
 
+mod books;
 mod token;
 
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
+use crate::carts::CartCache;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{LedgerSettings, Settings};
@@ -33,10 +36,10 @@ use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxError, OutboxStream, OutboxTable};
 use crate::reconcile::Books;
 use crate::sale::LaneId;
-use crate::store::Store;
-use crate::store::sqlite::{self, Archives, SqliteStore};
+use crate::store::postgres::Listener;
 use crate::writer::{Progress, Underway, Writer};
 
+pub use books::BooksError;
 pub use token::{TokenError, read as read_token};
 
 /// A running gateway. Dropping it without [`Gateway::drain`] leaves it running until the process ends.
@@ -60,6 +63,10 @@ pub struct Gateway {
     writer: JoinSet<()>,
     decides: Decides,
     ops: JoinHandle<()>,
+    /// What other gateways tell; ends with this.
+    news: Option<Listener>,
+    /// The books' file, if it is not in the data dir.
+    books_lock: Option<File>,
 }
 
 /// Why a gateway does not start.
@@ -76,7 +83,7 @@ pub enum StartError {
     Panicked(#[from] io::Error),
     /// The books.
     #[error(transparent)]
-    Store(#[from] sqlite::OpenError),
+    Store(#[from] BooksError),
     /// The outbox.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
@@ -109,8 +116,8 @@ impl Gateway {
         let catalog = Arc::new(Catalog::default());
         let lock = embedded::lock_data_dir(dir)?;
         let (token, new_token) = token::load(settings)?;
-        let archives = if settings.redis_url.is_some() { Archives::Yes } else { Archives::No };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir, archives)?);
+        let books = books::Opened::open(settings).await?;
+        let store = Arc::clone(&books.store);
         let mut digested = Vec::new();
         for lane in (0..settings.ledger.lanes).map(LaneId) {
             digested.push(store.cursor(lane).await?);
@@ -123,11 +130,12 @@ impl Gateway {
             failed: failed_sender,
         };
         let underway = Underway::new(settings.ledger.lanes);
+        let holder = books::holder(settings)?;
         let LedgerSide { ledger, outbox, decides } = match &settings.redis_url {
             None => LedgerSide::embedded(settings, lock, &digested, &around)?,
             Some(url) => {
-                let books = Books::new(Arc::clone(&store), underway.clone());
-                LedgerSide::redis(settings, url, lock, books, &around).await?
+                let recall = Books::new(Arc::clone(&store), underway.clone(), holder);
+                LedgerSide::redis(settings, url, lock, recall, &around).await?
             }
         };
         let ends = match Ends::open(settings) {
@@ -149,6 +157,8 @@ impl Gateway {
             durability: settings.promised(),
         }));
         let (stop_writer, writer_stops) = watch::channel(false);
+        let carts = Arc::new(CartCache::new(&metrics));
+        let news = books.listen(&carts, &progress);
         let writer = Writer {
             outbox,
             store: Arc::clone(&store),
@@ -156,6 +166,8 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             progress: progress.clone(),
             gathers: settings.promised() != Durability::Stored,
+            carts: Arc::clone(&carts),
+            holder,
             underway,
         };
         let writer = writer.spawn(&writer_stops);
@@ -163,6 +175,7 @@ impl Gateway {
         let ops = Arc::new(Ops::new(ops::Parts {
             gate: Arc::clone(&gate),
             store: Arc::clone(&store),
+            carts: Arc::clone(&carts),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             token: Secret::new(token),
@@ -174,7 +187,7 @@ impl Gateway {
         let ops = spawn_ops(ends.ops, ops, ops_stops)?;
         let identity =
             Identity { auth: settings.auth, trusted_proxies: settings.trusted_proxies.clone() };
-        let public = Arc::new(Public::new(gate, store, clock, identity, &metrics));
+        let public = Arc::new(Public::new(gate, store, carts, clock, identity, &metrics));
         let (stop_public, public_stops) = watch::channel(false);
         let tuning = Tuning {
             connections_max: limits::CONNECTIONS_MAX,
@@ -199,6 +212,8 @@ impl Gateway {
             writer,
             decides,
             ops,
+            news,
+            books_lock: books.lock,
         })
     }
 
@@ -225,6 +240,7 @@ impl Gateway {
         let ops = self.ops;
         let _ = tokio::task::spawn_blocking(move || ops.join()).await;
         self.upkeep.abort();
+        drop((self.news, self.books_lock));
         // Nothing writes to the data dir any more.
         drop(lock);
         info!("drained");
@@ -284,7 +300,7 @@ impl LedgerSide {
         settings: &Settings,
         url: &str,
         lock: DataDirLock,
-        books: Books,
+        recall: Books,
         around: &embedded::Surroundings,
     ) -> Result<Self, StartError> {
         let LedgerSettings { lanes, in_flight, batch_max, replicas, retention_seconds, .. } =
@@ -296,7 +312,7 @@ impl LedgerSide {
         let around = redis::Around {
             catalog: Arc::clone(&around.catalog),
             metrics: Arc::clone(&around.metrics),
-            recall: Arc::new(books),
+            recall: Arc::new(recall),
         };
         let opened = tokio::task::spawn_blocking({
             let server = Arc::clone(&server);

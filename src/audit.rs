@@ -24,8 +24,8 @@ use crate::config::Settings;
 use crate::ledger::journal;
 use crate::ledger::redis::server::{Server, ServerError};
 use crate::sale::{LaneId, SaleId};
-use crate::sqlite;
-use crate::store::sqlite as books_file;
+use crate::store::StoreAt;
+use crate::store::snapshot::{Snapshot, SnapshotError};
 
 pub use findings::Check;
 
@@ -81,6 +81,9 @@ pub enum AuditError {
     /// Redis cannot be reached.
     #[error("Redis: {0}")]
     Unreachable(String),
+    /// The books.
+    #[error(transparent)]
+    Books(#[from] SnapshotError),
     /// A file or a lane cannot be read.
     #[error("{what}: {cause}")]
     Unreadable {
@@ -113,37 +116,33 @@ impl<'a> LedgerAt<'a> {
     }
 }
 
-/// Audits the ledger and the books of a data dir; of one sale only, if one is named.
+/// Audits a ledger and its books; one sale only, if one is named.
 ///
 /// # Errors
 /// [`AuditError`] where there is no verdict. What is wrong is in the report.
-pub fn run(dir: &Path, ledger: LedgerAt<'_>, sale: Option<&SaleId>) -> Result<Report, AuditError> {
-    let store_path = books_file::path(dir);
-    if !store_path.exists() {
-        return Err(AuditError::Nothing(dir.to_owned()));
-    }
-    let sources = sources(dir, ledger)?;
+pub fn run(
+    dir: &Path,
+    ledger: LedgerAt<'_>,
+    store: &StoreAt,
+    sale: Option<&SaleId>,
+) -> Result<Report, AuditError> {
+    // One instant of the books first; the lanes, read later, reach at least as far.
+    let books = Snapshot::open(store)?;
+    let sources = sources(dir, ledger, store)?;
     if sources.is_empty() {
         return Err(AuditError::Nothing(dir.to_owned()));
     }
-    let unreadable = |cause: rusqlite::Error| AuditError::Unreadable {
-        what: store_path.display().to_string(),
-        cause: cause.to_string(),
-    };
     let lane_unreadable =
         |lane: LaneId| move |cause| AuditError::Unreadable { what: format!("lane {lane}"), cause };
-    // One instant of the books first; the lanes, read later, reach at least as far.
-    let mut store = sqlite::open_reader(&store_path).map_err(unreadable)?;
-    let books = store.transaction().map_err(unreadable)?;
     let mut findings = Findings::new(sale.cloned());
     let mut folds = Vec::new();
     for (lane, source) in sources {
-        let cursor = books::cursor(&books, lane).map_err(unreadable)?;
+        let cursor = books.cursor(lane)?;
         let mut fold = Fold::new(lane, source);
         fold.up_to(Some(cursor), &mut findings).map_err(lane_unreadable(lane))?;
         folds.push(fold);
     }
-    let counts = books::compare(&books, &folds, &mut findings).map_err(unreadable)?;
+    let counts = books::compare(&books, &folds, &mut findings)?;
     drop(books);
     let mut undigested = 0;
     for fold in &mut folds {
@@ -170,7 +169,11 @@ pub fn run(dir: &Path, ledger: LedgerAt<'_>, sale: Option<&SaleId>) -> Result<Re
 }
 
 /// Every lane, and where its records are.
-fn sources(dir: &Path, ledger: LedgerAt<'_>) -> Result<Vec<(LaneId, Source)>, AuditError> {
+fn sources(
+    dir: &Path,
+    ledger: LedgerAt<'_>,
+    store: &StoreAt,
+) -> Result<Vec<(LaneId, Source)>, AuditError> {
     let unreadable =
         |lane: LaneId| move |cause| AuditError::Unreadable { what: format!("lane {lane}"), cause };
     match ledger {
@@ -182,12 +185,11 @@ fn sources(dir: &Path, ledger: LedgerAt<'_>) -> Result<Vec<(LaneId, Source)>, Au
         LedgerAt::Redis { url, lanes } => {
             let unreachable = |error: ServerError| AuditError::Unreachable(error.to_string());
             let server = Server::of(url).map_err(unreachable)?;
-            let books = books_file::path(dir);
             (0..lanes)
                 .map(LaneId)
                 .map(|lane| {
                     let stream = server.connect(lane).map_err(|error| unreachable(error.into()))?;
-                    let source = Source::redis(stream, lane, &books).map_err(unreadable(lane))?;
+                    let source = Source::redis(stream, lane, store).map_err(unreadable(lane))?;
                     Ok((lane, source))
                 })
                 .collect()

@@ -4,6 +4,7 @@ mod arguments;
 mod audit;
 mod client;
 mod config;
+mod deadletters;
 mod demo;
 mod doctor;
 mod exit;
@@ -28,6 +29,7 @@ pub fn run() -> Exit {
         Command::Serve { config } => serve::run(&config),
         Command::Demo(options) => demo::run(&options, json),
         Command::Sale { ops, command } => sale::run(&ops, command, json),
+        Command::Deadletters { ops, command } => deadletters::run(&ops, &command, json),
         Command::Audit { config, sale } => audit::run(&config, sale.as_deref(), json),
         Command::Doctor { config } => doctor::run(&config, json),
         Command::Config { command } => config::run(&command, json),

@@ -107,8 +107,23 @@ pub const LANES_MAX: u16 = 256;
 
 /// Outbox records that the writer digests in one transaction.
 pub const WRITER_RECORDS_MAX: usize = 1_024;
-/// Events that the writer digests in one transaction, unless a single record has more.
-pub const WRITER_EVENTS_MAX: usize = 2_048;
+/// Events that the writer digests in one transaction, unless a single record has more: at first, at
+/// least and at most, as quickly as the store digests them.
+pub const WRITER_EVENTS_FIRST: usize = 2_048;
+/// See [`WRITER_EVENTS_FIRST`].
+pub const WRITER_EVENTS_MIN: usize = 128;
+/// See [`WRITER_EVENTS_FIRST`].
+pub const WRITER_EVENTS_MAX: usize = 8_192;
+/// A full transaction that takes less makes the next one larger; one that takes more, smaller. In
+/// milliseconds.
+pub const WRITER_PACE_MS: (u64, u64) = (250, 2_000);
+/// A writer that is silent for so long is followed by another gateway's.
+pub const WRITER_LEASE_MS: u64 = 5_000;
+/// A gateway looks this often how far the writer of another is.
+pub const WRITER_FOLLOW_MS: u64 = 100;
+/// A batch that the store refuses is tried so often before its events are taken one by one, and those
+/// that it refuses alone are put aside.
+pub const WRITER_TRIES: u32 = 5;
 /// Between two transactions the writer lets events gather for so long, unless buyers wait for it
 /// (durability `stored`): a transaction costs much, an event in it little.
 pub const WRITER_GATHER_MS: u64 = 20;
@@ -126,10 +141,33 @@ pub const BACKLOG_EVENTS_MAX: u64 = 2_000_000;
 pub const CART_LINES_MAX: usize = 100;
 /// See [`CART_LINES_MAX`].
 pub const CART_QUANTITY_MAX: u32 = 999;
+/// For so long a cart tells of lines that left it because their hold ran out; of the latest so many.
+pub const CART_GONE_MS: u64 = 3_600_000;
+/// See [`CART_GONE_MS`].
+pub const CART_GONE_MAX: usize = 16;
+/// Carts that a gateway keeps in memory. Those that nobody asked for lately make room.
+pub const CARTS_CACHED: u64 = 100_000;
+/// A cart is read again after this, whatever gateways tell each other, in milliseconds.
+pub const CART_CACHE_MS: u64 = 5_000;
+/// Carts that are read into memory when a sale opens.
+pub const CARTS_WARMED: usize = 10_000;
 /// Orders in one answer of `GET /v1/orders`; the rest is on the next page.
 pub const ORDERS_PAGE_MAX: usize = 100;
 /// Entries in one answer of `GET /admin/v1/audit-log`; the rest is on the next page.
 pub const AUDIT_LOG_PAGE_MAX: usize = 500;
+/// Entries in one answer of `GET /admin/v1/dead-letters`; the rest is on the next page.
+pub const DEAD_LETTERS_PAGE_MAX: usize = 100;
+/// Waiting for a connection to PostgreSQL to be made.
+pub const STORE_CONNECT_MS: u64 = 3_000;
+/// Waiting for a connection of the pool to be free. Beyond it the answer is `overloaded`.
+pub const STORE_WAIT_MS: u64 = 1_500;
+/// One transaction of PostgreSQL, its statements and its locks included. What takes longer is given up
+/// on both sides, and the connection is closed.
+pub const STORE_CALL_MS: u64 = 10_000;
+/// Connections that a configuration may want for what is asked of PostgreSQL.
+pub const STORE_CONNECTIONS_MAX: usize = 256;
+/// Connections for the writers of all lanes, and for what the product itself asks.
+pub const STORE_WRITERS: usize = 6;
 /// Jobs that wait for a connection of the store. One more is answered `overloaded`.
 pub const STORE_QUEUE: usize = 1_024;
 

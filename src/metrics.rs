@@ -145,6 +145,7 @@ fn describe() {
         "Events that were answered, and that neither Redis nor the books have any more."
     );
     describe_counter!("floodgate_orders_persisted_total", "Orders written to the store.");
+    describe_counter!("floodgate_cart_cache_total", "Carts asked for, by whether memory had them.");
     describe_counter!("floodgate_dead_letters_total", "Events that the writer could not digest.");
     describe_gauge!("floodgate_backend_up", "1 while the backend answers.");
     describe_gauge!("floodgate_lane_fenced", "1 while the lane does not sell until reconciled.");

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::clock::Millis;
-use crate::sale::{Line, ReservationId, SaleId};
+use crate::sale::{ItemId, Line, ReservationId, SaleId};
 
 /// Where an order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +102,19 @@ pub fn lines_json(lines: &[Line], currency: &str) -> String {
     }
     json.push(']');
     json
+}
+
+/// Reads what [`lines_json`] wrote.
+pub fn lines_of(json: &str) -> Option<Vec<Line>> {
+    let lines: Vec<Value> = serde_json::from_str(json).ok()?;
+    let line = |line: &Value| {
+        Some(Line {
+            item: ItemId::parse(line["item_id"].as_str()?).ok()?,
+            quantity: u32::try_from(line["quantity"].as_u64()?).ok()?,
+            unit_price: line["unit_price"].as_u64()?,
+        })
+    };
+    lines.iter().map(line).collect()
 }
 
 /// Where a page of a user's orders ends, newest first.

@@ -6,19 +6,57 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod digest;
+pub mod postgres;
+pub mod snapshot;
 pub mod sqlite;
 
+use std::fmt;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::carts::{Cart, CartChange, CartRefusal};
+use crate::carts::{Cart, CartChange, CartKey, CartRefusal};
 use crate::clock::Millis;
-use crate::engine::{Event, Position};
+use crate::engine::{Actor, Event, Position};
 use crate::orders::{Order, OrderMark};
 use crate::outbox::{Record, Unreadable};
-use crate::sale::{LaneId, ReservationId, UserId};
+use crate::sale::{ItemId, LaneId, ReservationId, UserId};
+
+pub use digest::DeadLetter;
+
+/// Where the books are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreAt {
+    /// In a file of SQLite's.
+    File(PathBuf),
+    /// In a database of PostgreSQL's.
+    Postgres(String),
+}
+
+impl StoreAt {
+    /// Where a configuration has them: `database_url`, or the data dir.
+    ///
+    /// # Errors
+    /// In words that name the key.
+    pub fn of(database_url: Option<&str>, data_dir: &Path) -> Result<Self, String> {
+        let Some(url) = database_url else { return Ok(Self::File(sqlite::path(data_dir))) };
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            let is_file = !path.is_empty() && !path.contains('?') && path != ":memory:";
+            let wrong = "database_url: sqlite: must be followed by the path of a file".to_owned();
+            return if is_file { Ok(Self::File(path.into())) } else { Err(wrong) };
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            postgres::check_url(url)?;
+            return Ok(Self::Postgres(url.to_owned()));
+        }
+        Err("database_url must begin with postgres:// or sqlite:".to_owned())
+    }
+}
 
 /// What a store answers with.
 pub type Job<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -27,16 +65,23 @@ pub type Job<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send 
 ///
 /// Contract of every implementation:
 /// - `digest` is one transaction: all events of the batch, or what had to be put aside of them, and
-///   the cursor; it has no effect unless the cursor stands where the batch begins;
+///   the cursor; it has no effect unless the cursor stands where the batch begins, and nobody else has
+///   the lane's lease;
 /// - events take effect once: a version that is not higher than the order's is ignored;
 /// - no more than an item's stock is ever allocated, whatever the events say: an event that would
 ///   do so goes to the dead letters;
 /// - a cart change that was answered is durable.
 pub trait Store: Send + Sync {
+    /// Makes these the books of a ledger, unless they are one's already; says whose they are.
+    fn bind(&self, ledger: String) -> Job<'_, String>;
     /// How far a lane has been digested.
     fn cursor(&self, lane: LaneId) -> Job<'_, Position>;
-    /// Digests records that follow `cursor` without a gap.
-    fn digest(&self, lane: LaneId, cursor: Position, batch: Vec<Digestible>) -> Job<'_, Digested>;
+    /// Takes or renews the lease of a lane, unless another holder has it.
+    fn claim(&self, lane: LaneId, holder: Holder) -> Job<'_, Claim>;
+    /// Gives the lease of a lane back before it runs out.
+    fn release(&self, lane: LaneId, holder: Holder) -> Job<'_, ()>;
+    /// Digests a batch, and renews the lease.
+    fn digest(&self, batch: Arc<Batch>) -> Job<'_, Digested>;
     /// What was digested of a lane after `seq`, in order, at most `max` records; nothing where the store
     /// does not keep it.
     fn archive(&self, lane: LaneId, seq: u64, max: usize) -> Job<'_, Vec<Record>>;
@@ -53,6 +98,25 @@ pub trait Store: Send + Sync {
         expected: Option<u64>,
         change: CartChange,
     ) -> Job<'_, Result<Cart, CartRefusal>>;
+    /// Moves a guest's own lines into a user's cart, adding up; the guest's cart is empty then.
+    fn merge_carts(
+        &self,
+        guest: UserId,
+        user: UserId,
+        expected: Option<u64>,
+    ) -> Job<'_, Result<Cart, CartRefusal>>;
+    /// Carts with lines of these items, at most `max`.
+    fn carts_with(&self, items: Vec<ItemId>, max: usize) -> Job<'_, Vec<(UserId, Cart)>>;
+    /// What could not be digested, oldest first, after a mark; at most `max`.
+    fn dead_letters(
+        &self,
+        after: Option<DeadMark>,
+        max: usize,
+    ) -> Job<'_, Vec<(LaneId, DeadLetter)>>;
+    /// Digests a dead letter after all. `None`: there is none.
+    fn retry_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, Option<Retried>>;
+    /// Gives a dead letter up. `false`: there is none.
+    fn drop_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, bool>;
     /// What operators did, newest first, skipping the first `skip`; at most `max`.
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>>;
     /// Whether the store answers.
@@ -81,8 +145,101 @@ impl Digestible {
     }
 }
 
+/// Who writes a lane's books: a running gateway's name in leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder(pub u64);
+
+impl Holder {
+    /// A name that nobody else has.
+    pub fn random() -> Self {
+        Self(fastrand::u64(..))
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// The answer to a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// How far the lane has been digested.
+    pub cursor: Position,
+    /// Whether the lease is the claimant's now.
+    pub ours: bool,
+}
+
+/// Records that follow the cursor without a gap, and who writes them.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Of which lane.
+    pub lane: LaneId,
+    /// On whose lease.
+    pub holder: Holder,
+    /// Where the cursor stands.
+    pub cursor: Position,
+    /// The records.
+    pub entries: Vec<Digestible>,
+    /// How it is taken.
+    pub care: Care,
+}
+
+/// How a batch is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// All of it or nothing.
+    Whole,
+    /// Each event by itself: one that the database refuses is put aside, and the others count.
+    EventByEvent,
+}
+
+impl Batch {
+    /// Where the cursor stands once it is digested.
+    pub fn end(&self) -> Position {
+        self.entries.last().map_or(self.cursor, |entry| entry.record.last)
+    }
+}
+
+/// A dead letter's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeadMark {
+    /// The lane.
+    pub lane: LaneId,
+    /// Where it stood there.
+    pub position: Position,
+}
+
+impl DeadMark {
+    /// Reads what [`DeadMark`]'s `Display` wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let mut number = || parts.next()?.parse::<u64>().ok();
+        let (lane, epoch, seq) = (number()?, number()?, number()?);
+        let lane = LaneId(u16::try_from(lane).ok()?);
+        parts.next().is_none().then_some(Self { lane, position: Position { epoch, seq } })
+    }
+}
+
+/// `lane-epoch-seq`.
+impl fmt::Display for DeadMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.lane, self.position.epoch, self.position.seq)
+    }
+}
+
+/// What became of a dead letter that was tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Retried {
+    /// It counts now, and has changed these carts.
+    Digested(Vec<CartKey>),
+    /// It still contradicts the books.
+    Refused(String),
+}
+
 /// What a transaction did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digested {
     /// Where the cursor stands now.
     pub cursor: Position,
@@ -90,6 +247,8 @@ pub struct Digested {
     pub orders: u64,
     /// Events and records that were put aside.
     pub dead_letters: u64,
+    /// Carts that show something else than before.
+    pub carts: Vec<CartKey>,
 }
 
 /// The store gave no answer.
@@ -101,6 +260,13 @@ pub enum StoreError {
     /// Somebody else has moved the lane's cursor: whoever asked is not its writer any more. Not done.
     #[error("the cursor stands at {}-{}, not where the batch begins", .0.epoch, .0.seq)]
     Fenced(Position),
+    /// Another writer has the lane's lease. Not done.
+    #[error("another gateway writes this lane's books")]
+    Leased,
+    /// The database refuses what it was to write. Not done; trying again may help, or the data may be
+    /// what it cannot take.
+    #[error("the store refuses: {0}")]
+    Rejected(String),
     /// It failed; a transaction was rolled back, unless the failure came while it was committed. To
     /// be tried again after a look at the cursor.
     #[error("the store failed: {0}")]

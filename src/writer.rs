@@ -1,15 +1,19 @@
 //! The writer: drains each lane's outbox into the store.
 //!
-//! One task a lane. It reads from the cursor that the store keeps, hands over a batch, and the store
+//! One task a lane, of one gateway at a time: the lease for it is in the store, taken when there is
+//! something to write and renewed by writing; whoever lets it run out is followed by another gateway.
+//! It reads from the cursor that the store keeps, hands over a batch, and the store
 //! moves the cursor in the same transaction; then again, until nothing is left, and then it waits for
 //! the outbox to ring. While a crowd buys it lets events gather between two transactions. A store that
 //! fails is tried again with growing, jittered pauses; nothing is skipped and nothing is acknowledged,
-//! so whatever is killed in between, the next start goes on where the books stand.
+//! so whatever is killed in between, the next start goes on where the books stand. A batch that the
+//! store refuses again and again is taken event by event, and what it refuses alone is put aside.
 
+mod pace;
 mod progress;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -18,6 +22,9 @@ use tracing::{error, warn};
 
 pub use progress::Progress;
 
+use self::pace::Pace;
+
+use crate::carts::CartCache;
 use crate::clock::Clock;
 use crate::engine::Position;
 use crate::limits;
@@ -25,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Record};
 use crate::pause;
 use crate::sale::LaneId;
-use crate::store::{Digestible, Store, StoreError};
+use crate::store::{Batch, Care, Digested, Digestible, Holder, Store, StoreError};
 
 /// What the writer works with.
 #[derive(Clone)]
@@ -42,6 +49,10 @@ pub struct Writer {
     pub progress: Progress,
     /// Whether it may let events gather between two transactions; not where buyers wait for each.
     pub gathers: bool,
+    /// What it keeps true.
+    pub carts: Arc<CartCache>,
+    /// Its name in leases.
+    pub holder: Holder,
     /// Held for a lane while its events are on the way from the outbox into the books.
     pub underway: Underway,
 }
@@ -80,7 +91,13 @@ impl Writer {
     pub fn spawn(self, stop: &watch::Receiver<bool>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         for lane in (0..self.outbox.lanes()).map(LaneId) {
-            let writer = LaneWriter { shared: self.clone(), lane };
+            let writer = LaneWriter {
+                shared: self.clone(),
+                lane,
+                cursor: None,
+                pace: Pace::default(),
+                refusals: 0,
+            };
             tasks.spawn(writer.run(stop.clone()));
         }
         tasks
@@ -91,51 +108,76 @@ impl Writer {
 struct LaneWriter {
     shared: Writer,
     lane: LaneId,
+    /// Where the store's cursor stands, while the lease is ours.
+    cursor: Option<Position>,
+    pace: Pace,
+    /// How often the store has refused what is next.
+    refusals: u32,
+}
+
+/// What a step came to.
+enum Step {
+    /// So many events were digested.
+    Digested(u64),
+    /// There are none.
+    Idle,
+    /// Another gateway's writer is at it.
+    Followed,
 }
 
 impl LaneWriter {
-    async fn run(self, mut stop: watch::Receiver<bool>) {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut head = self.shared.outbox.head(self.lane);
-        let mut cursor = None;
         let mut failures = 0;
         while !*stop.borrow() {
             let known = *head.borrow_and_update();
-            match self.step(&mut cursor, known).await {
-                Ok(0) => {
-                    failures = 0;
+            let step = self.step(known).await;
+            if step.is_ok() {
+                failures = 0;
+            }
+            let pause = match step {
+                Ok(Step::Idle) => {
                     let idle = Duration::from_millis(limits::WRITER_IDLE_MS);
                     tokio::select! {
                         // Cancel-safe both: a change that is missed here is seen by the next look.
                         _ = timeout(idle, rings(&mut head)) => {}
                         _ = stop.changed() => {}
                     }
+                    continue;
                 }
-                Ok(events) => {
-                    failures = 0;
-                    if self.shared.gathers && events < limits::WRITER_EVENTS_MAX as u64 {
-                        let gather = Duration::from_millis(limits::WRITER_GATHER_MS);
-                        let _ = timeout(gather, stop.changed()).await;
-                    }
+                Ok(Step::Digested(events)) if self.shared.gathers && !self.pace.is_full(events) => {
+                    limits::WRITER_GATHER_MS
                 }
+                Ok(Step::Digested(_)) => continue,
+                Ok(Step::Followed) => limits::WRITER_FOLLOW_MS,
                 Err(error) => {
-                    cursor = None;
                     self.failed(&error, &mut failures, &mut stop).await;
+                    continue;
                 }
-            }
+            };
+            let _ = timeout(Duration::from_millis(pause), stop.changed()).await;
         }
-        self.drain(cursor, &head).await;
+        self.drain(&head).await;
+        if self.cursor.is_some() {
+            // A lease that is not given back runs out.
+            let _ = self.shared.store.release(self.lane, self.shared.holder).await;
+        }
     }
 
     /// The last look: nothing is added any more, so drain what is there.
-    async fn drain(&self, mut cursor: Option<Position>, head: &watch::Receiver<Position>) {
+    async fn drain(&mut self, head: &watch::Receiver<Position>) {
+        let lane = self.lane;
         let drained = async {
             loop {
                 let known = *head.borrow();
-                match self.step(&mut cursor, known).await {
-                    Ok(0) => return,
-                    Ok(_) => {}
+                match self.step(known).await {
+                    Ok(Step::Idle) => return,
+                    Ok(Step::Digested(_)) => {}
+                    Ok(Step::Followed) => {
+                        tokio::time::sleep(Duration::from_millis(limits::WRITER_FOLLOW_MS)).await;
+                    }
                     Err(error) => {
-                        warn!(lane = %self.lane, %error, "stopping with entries in the outbox");
+                        warn!(%lane, %error, "stopping with entries in the outbox");
                         return;
                     }
                 }
@@ -143,35 +185,76 @@ impl LaneWriter {
         };
         let limit = Duration::from_millis(limits::WRITER_DRAIN_MS);
         if timeout(limit, drained).await.is_err() {
-            warn!(lane = %self.lane, "stopping with entries in the outbox; the next start goes on");
+            warn!(%lane, "stopping with entries in the outbox; another writer goes on");
         }
     }
 
-    /// Digests one batch, and tells of how many events: of none where none wait.
-    async fn step(&self, cursor: &mut Option<Position>, head: Position) -> Result<u64, StepError> {
+    /// Digests one batch, if there is one and the lane is ours to write.
+    async fn step(&mut self, head: Position) -> Result<Step, StepError> {
         let underway = self.shared.underway.of(self.lane);
         let _underway = underway.lock().await;
-        let from = match *cursor {
+        let known = match self.cursor {
             Some(known) => known,
             None => self.shared.store.cursor(self.lane).await?,
         };
-        *cursor = Some(from);
-        self.shared.progress.moved(self.lane, from);
+        self.shared.progress.moved(self.lane, known);
         // In one life of the lane; another goes on from where the books were, or beyond.
-        if head <= from {
+        if head <= known {
             self.shared.progress.waits_since(self.lane, None);
-            return Ok(0);
+            return Ok(Step::Idle);
         }
-        let (records_max, events_max) = (limits::WRITER_RECORDS_MAX, limits::WRITER_EVENTS_MAX);
+        if self.cursor.is_none() {
+            let claim = self.shared.store.claim(self.lane, self.shared.holder).await?;
+            self.shared.progress.moved(self.lane, claim.cursor);
+            if !claim.ours {
+                return Ok(Step::Followed);
+            }
+            self.cursor = Some(claim.cursor);
+        }
+        let from = self.cursor.unwrap_or(known);
+        let (records_max, events_max) = (limits::WRITER_RECORDS_MAX, self.pace.events_max());
         let records = self.shared.outbox.read(self.lane, from, records_max, events_max).await?;
-        let Some(oldest) = records.first() else { return Ok(0) };
+        let Some(oldest) = records.first() else { return Ok(Step::Idle) };
         self.shared.progress.waits_since(self.lane, Some(oldest.at));
         check_numbering(from, &records)?;
         let events: u64 = records.iter().map(|record| u64::from(record.events)).sum();
-        let batch = records.into_iter().map(Digestible::from).collect();
-        let digested = self.shared.store.digest(self.lane, from, batch).await?;
-        *cursor = Some(digested.cursor);
+        let digested = self.digest(from, records).await?;
         self.shared.metrics.writer_batch_size.record(events as f64);
+        self.tell(&digested);
+        Ok(Step::Digested(events))
+    }
+
+    async fn digest(
+        &mut self,
+        cursor: Position,
+        records: Vec<Record>,
+    ) -> Result<Digested, StepError> {
+        let patient = self.refusals < limits::WRITER_TRIES;
+        let batch = Arc::new(Batch {
+            lane: self.lane,
+            holder: self.shared.holder,
+            cursor,
+            entries: records.into_iter().map(Digestible::from).collect(),
+            care: if patient { Care::Whole } else { Care::EventByEvent },
+        });
+        let events = batch.entries.iter().map(|entry| u64::from(entry.record.events)).sum();
+        let began = Instant::now();
+        let digested = self.shared.store.digest(batch).await;
+        match &digested {
+            Ok(digested) => {
+                self.pace.took(events, began.elapsed());
+                self.cursor = Some(digested.cursor);
+                self.refusals = 0;
+            }
+            Err(StoreError::Rejected(_)) => self.refusals = self.refusals.saturating_add(1),
+            Err(StoreError::Failed(_)) => self.pace.failed(),
+            Err(StoreError::Overloaded | StoreError::Fenced(_) | StoreError::Leased) => {}
+        }
+        Ok(digested?)
+    }
+
+    fn tell(&self, digested: &Digested) {
+        self.shared.carts.forget(&digested.carts);
         self.shared.metrics.orders_persisted.increment(digested.orders);
         if digested.dead_letters > 0 {
             self.shared.metrics.dead_letters.increment(digested.dead_letters);
@@ -179,15 +262,16 @@ impl LaneWriter {
             error!(lane = %self.lane, count = digested.dead_letters, "put into the dead letters");
         }
         self.shared.progress.moved(self.lane, digested.cursor);
-        Ok(events)
     }
 
     async fn failed(
-        &self,
+        &mut self,
         error: &StepError,
         failures: &mut u32,
         stop: &mut watch::Receiver<bool>,
     ) {
+        // Whatever is known of the store's cursor and of the lease may not be so any more.
+        self.cursor = None;
         let pause = pause::before_retry(limits::WRITER_BACKOFF_MS, *failures);
         *failures = failures.saturating_add(1);
         self.shared.progress.fails(self.lane, self.shared.clock.now());

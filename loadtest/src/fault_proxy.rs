@@ -1,11 +1,12 @@
 //! A TCP proxy that makes connections fail in the ways that matter: an answer that is lost after the
-//! question was served, and a peer that is not there.
+//! question was served, one that comes late, and a peer that is not there or says nothing.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Forwards connections until it is dropped.
 #[derive(Debug)]
@@ -20,9 +21,21 @@ struct Faults {
     /// Every so manieth answer is lost; 0: none.
     swallow_every: AtomicU64,
     answers: AtomicU64,
+    /// The answer to every so manieth `COMMIT` of PostgreSQL is lost; 0: none.
+    swallow_commits: AtomicU64,
+    commits: AtomicU64,
     swallowed: AtomicU64,
+    /// Answers come so much later, in milliseconds.
+    delay: AtomicU64,
+    /// What is sent arrives nowhere.
+    hole: AtomicBool,
     stopped: AtomicBool,
 }
+
+/// The simple query `COMMIT`, in PostgreSQL's protocol.
+const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+/// Chunks of one direction that wait for their time.
+const LATE_MAX: usize = 1_024;
 
 impl FaultProxy {
     /// Listens on a free loopback port, and forwards what comes to `upstream`.
@@ -56,9 +69,26 @@ impl FaultProxy {
         self.faults.swallow_every.store(nth, Ordering::Release);
     }
 
+    /// From now on every `nth` transaction of PostgreSQL is committed without an answer, and its connection
+    /// is lost; 0 ends that.
+    pub fn swallow_commits(&self, nth: u64) {
+        self.faults.swallow_commits.store(nth, Ordering::Release);
+    }
+
     /// Answers that were lost so far.
     pub fn swallowed(&self) -> u64 {
         self.faults.swallowed.load(Ordering::Acquire)
+    }
+
+    /// From now on answers come so much later.
+    pub fn delay(&self, by: Duration) {
+        let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.faults.delay.store(ms, Ordering::Release);
+    }
+
+    /// From now on nothing arrives anywhere, and no connection ends; until it is told otherwise.
+    pub fn swallow_all(&self, all: bool) {
+        self.faults.hole.store(all, Ordering::Release);
     }
 }
 
@@ -77,34 +107,86 @@ fn forward(client: TcpStream, upstream: SocketAddr, faults: &Arc<Faults>) -> io:
     let server = TcpStream::connect(upstream)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let (mut asks, mut asked) = (client.try_clone()?, server.try_clone()?);
+    let (asks, asked) = (client.try_clone()?, server.try_clone()?);
+    // Set where a commit was sent whose answer is to be lost.
+    let doomed = Arc::new(AtomicBool::new(false));
+    let (theirs, dooms) = (Arc::clone(faults), Arc::clone(&doomed));
     std::thread::spawn(move || {
         // Ends with either side; the other learns it by the shutdown.
-        let _ = io::copy(&mut asks, &mut asked);
+        let _ = ask(asks, &asked, &theirs, &dooms);
         let _ = asked.shutdown(Shutdown::Both);
     });
     let faults = Arc::clone(faults);
     std::thread::spawn(move || {
-        let _ = answer(server, client, &faults);
+        let (late, later) = mpsc::sync_channel::<(Instant, Vec<u8>)>(LATE_MAX);
+        let Ok(out) = client.try_clone() else { return };
+        let writes = std::thread::spawn(move || write_in_time(&later, out));
+        let _ = answer(&server, &late, &faults, &doomed);
+        let _ = server.shutdown(Shutdown::Both);
+        drop(late);
+        // What was answered before the end still arrives.
+        let _ = writes.join();
+        let _ = client.shutdown(Shutdown::Both);
     });
     Ok(())
 }
 
+/// Hands questions on, and looks for those whose answer is to be lost.
+fn ask(
+    mut client: TcpStream,
+    mut server: &TcpStream,
+    faults: &Faults,
+    doomed: &AtomicBool,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = client.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(());
+        }
+        let every = faults.swallow_commits.load(Ordering::Acquire);
+        if every > 0 && buffer[..read].ends_with(COMMIT) {
+            let nth = faults.commits.fetch_add(1, Ordering::AcqRel) + 1;
+            doomed.store(nth.is_multiple_of(every), Ordering::Release);
+        }
+        if !faults.hole.load(Ordering::Acquire) {
+            server.write_all(&buffer[..read])?;
+        }
+    }
+}
+
 /// Hands answers back, until one is lost.
-fn answer(mut server: TcpStream, mut client: TcpStream, faults: &Faults) -> io::Result<()> {
+fn answer(
+    mut server: &TcpStream,
+    late: &mpsc::SyncSender<(Instant, Vec<u8>)>,
+    faults: &Faults,
+    doomed: &AtomicBool,
+) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = server.read(&mut buffer)?;
         let nth = faults.answers.fetch_add(1, Ordering::AcqRel) + 1;
         let every = faults.swallow_every.load(Ordering::Acquire);
-        if every > 0 && nth.is_multiple_of(every) {
+        let lost = (every > 0 && nth.is_multiple_of(every)) || doomed.load(Ordering::Acquire);
+        if lost {
             faults.swallowed.fetch_add(1, Ordering::AcqRel);
-            server.shutdown(Shutdown::Both)?;
-            return client.shutdown(Shutdown::Both);
         }
-        if read == 0 {
-            return client.shutdown(Shutdown::Both);
+        if lost || read == 0 {
+            return Ok(());
         }
-        client.write_all(&buffer[..read])?;
+        if !faults.hole.load(Ordering::Acquire) {
+            let delay = Duration::from_millis(faults.delay.load(Ordering::Acquire));
+            let due = Instant::now() + delay;
+            late.send((due, buffer[..read].to_vec())).map_err(io::Error::other)?;
+        }
+    }
+}
+
+fn write_in_time(later: &mpsc::Receiver<(Instant, Vec<u8>)>, mut client: TcpStream) {
+    for (due, chunk) in later {
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        if client.write_all(&chunk).is_err() {
+            return;
+        }
     }
 }

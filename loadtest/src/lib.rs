@@ -19,6 +19,7 @@ pub mod history;
 pub mod limits;
 pub mod ops;
 pub mod oracle;
+pub mod postgres_server;
 pub mod progress;
 pub mod redis_server;
 pub mod rig;

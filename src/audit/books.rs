@@ -2,34 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use rusqlite::{Connection, OptionalExtension, Row};
-
 use super::findings::{Findings, Promise};
 use super::fold::{Fold, ItemFold, ReservationFold};
 use super::rule;
 use crate::orders::lines_json;
-use crate::sale::{LaneId, PaymentRef, ReservationId, SaleId};
-
-/// How far the books have digested a lane.
-pub(super) fn cursor(books: &Connection, lane: LaneId) -> rusqlite::Result<u64> {
-    let mut query = books.prepare("SELECT cursor FROM lanes WHERE lane = ?1")?;
-    let cursor: Option<i64> = query.query_row([lane.0], |row| row.get(0)).optional()?;
-    Ok(cursor.and_then(|cursor| u64::try_from(cursor).ok()).unwrap_or(0))
-}
-
-/// An order, as the table has it.
-struct OrderRow {
-    user: String,
-    id: String,
-    sale: String,
-    status: String,
-    version: i64,
-    lines: String,
-    total: i64,
-    created_at: i64,
-    expires_at: i64,
-    payment: Option<String>,
-}
+use crate::sale::{PaymentRef, ReservationId, SaleId};
+use crate::store::snapshot::{OrderRow, Snapshot, SnapshotError};
 
 /// What the books hold of a sale.
 #[derive(Clone, Copy, Default)]
@@ -41,49 +19,30 @@ pub(super) struct Counts {
 
 /// Compares everything that the books hold; says how much of it each sale has.
 pub(super) fn compare(
-    books: &Connection,
+    books: &Snapshot,
     folds: &[Fold],
     findings: &mut Findings,
-) -> rusqlite::Result<BTreeMap<String, Counts>> {
+) -> Result<BTreeMap<String, Counts>, SnapshotError> {
     let mut counts = compare_orders(books, folds, findings)?;
     compare_items(books, folds, findings)?;
     for (sale, carts) in compare_carts(books, folds, findings)? {
         counts.entry(sale).or_default().carts = carts;
     }
-    let dead: i64 = books.query_row("SELECT count(*) FROM dead_letters", [], |row| row.get(0))?;
+    let dead = books.dead_letters()?;
     findings.look_at_all(Promise::DeadLetters, rule(dead == 0, || format!("{dead} dead letters")));
     Ok(counts)
 }
 
 fn compare_orders(
-    books: &Connection,
+    books: &Snapshot,
     folds: &[Fold],
     findings: &mut Findings,
-) -> rusqlite::Result<BTreeMap<String, Counts>> {
+) -> Result<BTreeMap<String, Counts>, SnapshotError> {
     let mut counts: BTreeMap<String, Counts> = BTreeMap::new();
     let mut seen: HashSet<ReservationId> = HashSet::new();
-    let mut query = books.prepare(
-        "SELECT user_id, order_id, sale_id, status, version, lines, total, created_at, expires_at,
-                payment_ref FROM orders",
-    )?;
-    let read = |row: &Row<'_>| {
-        Ok(OrderRow {
-            user: row.get(0)?,
-            id: row.get(1)?,
-            sale: row.get(2)?,
-            status: row.get(3)?,
-            version: row.get(4)?,
-            lines: row.get(5)?,
-            total: row.get(6)?,
-            created_at: row.get(7)?,
-            expires_at: row.get(8)?,
-            payment: row.get(9)?,
-        })
-    };
-    for row in query.query_map([], read)? {
-        let row = row?;
+    books.orders(|row| {
         if !findings.concerns(&row.sale) {
-            continue;
+            return;
         }
         let count = counts.entry(row.sale.clone()).or_default();
         count.orders += 1;
@@ -96,7 +55,7 @@ fn compare_orders(
             (_, None) => Err(format!("order {} has no reservation", row.id)),
         };
         findings.look_at_all(Promise::Orders, case);
-    }
+    })?;
     for known in folds.iter().flat_map(|fold| fold.reservations.values()) {
         let id = known.held.id;
         let there = rule(seen.contains(&id), || format!("reservation {id} has no order"));
@@ -125,17 +84,14 @@ fn same(row: &OrderRow, known: &ReservationFold) -> Result<(), String> {
 }
 
 fn compare_items(
-    books: &Connection,
+    books: &Snapshot,
     folds: &[Fold],
     findings: &mut Findings,
-) -> rusqlite::Result<()> {
-    let mut query = books.prepare("SELECT sale_id, item_id, stock, allocated FROM items")?;
-    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+) -> Result<(), SnapshotError> {
     let mut there: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
-    for row in query.query_map([], read)? {
-        let (sale, item, stock, allocated) = row?;
-        there.insert((sale, item), (stock, allocated));
-    }
+    books.items(|row| {
+        there.insert((row.sale, row.item), (row.stock, row.allocated));
+    })?;
     for (sale_id, sale) in folds.iter().flat_map(|fold| &fold.sales) {
         for (item, fold) in &sale.items {
             let ItemFold { stock, held, confirmed } = fold;
@@ -155,21 +111,15 @@ fn compare_items(
 }
 
 fn compare_carts(
-    books: &Connection,
+    books: &Snapshot,
     folds: &[Fold],
     findings: &mut Findings,
-) -> rusqlite::Result<BTreeMap<String, u64>> {
-    let mut query = books.prepare(
-        "SELECT user_id, item_id, reservation_id, quantity FROM cart_lines
-         WHERE reservation_id <> ''",
-    )?;
-    let read = |row: &Row<'_>| Ok(((row.get(2)?, row.get(1)?), (row.get(0)?, row.get(3)?)));
+) -> Result<BTreeMap<String, u64>, SnapshotError> {
     // By reservation and item: whose, and how many.
     let mut there: HashMap<(String, String), (String, i64)> = HashMap::new();
-    for row in query.query_map([], read)? {
-        let (key, value) = row?;
-        there.insert(key, value);
-    }
+    books.reserved_lines(|row| {
+        there.insert((row.reservation, row.item), (row.user, row.quantity));
+    })?;
     let mut owners: BTreeMap<String, HashSet<String>> = BTreeMap::new();
     for known in folds.iter().flat_map(|fold| fold.reservations.values()) {
         let sale: &SaleId = &known.held.sale;

@@ -15,7 +15,8 @@ use crate::ledger::redis::server::Connection as Redis;
 use crate::outbox::{Record, stream};
 use crate::sale::LaneId;
 use crate::sqlite;
-use crate::store::sqlite::archive;
+use crate::store::StoreAt;
+use crate::store::snapshot::Snapshot;
 
 /// Records read at once.
 const PAGE: usize = 1_024;
@@ -30,7 +31,7 @@ pub(super) enum Source {
 
 /// The books' archive, and the stream of what is behind it.
 pub(super) struct Behind {
-    archive: Connection,
+    archive: Snapshot,
     stream: Redis,
     keys: Keys,
 }
@@ -40,8 +41,8 @@ impl Source {
         sqlite::open_reader(path).map(Self::Journal).map_err(|error| error.to_string())
     }
 
-    pub(super) fn redis(stream: Redis, lane: LaneId, books: &Path) -> Result<Self, String> {
-        let archive = sqlite::open_reader(books).map_err(|error| error.to_string())?;
+    pub(super) fn redis(stream: Redis, lane: LaneId, books: &StoreAt) -> Result<Self, String> {
+        let archive = Snapshot::open(books).map_err(|error| error.to_string())?;
         Ok(Self::Redis(Box::new(Behind { archive, stream, keys: Keys::of(lane) })))
     }
 
@@ -54,7 +55,7 @@ impl Source {
             }
             Self::Redis(behind) => {
                 let Behind { archive, stream, keys } = behind.as_mut();
-                let kept = archive::read(archive, lane, last.seq, PAGE);
+                let kept = archive.archive(lane, last.seq, PAGE);
                 let kept = kept.map_err(|error| error.to_string())?;
                 if !kept.is_empty() {
                     return Ok(kept);

@@ -68,6 +68,19 @@ Exit codes: 0 everything holds, 3 a promise is broken, 4 there is nothing to aud
         #[arg(long, value_name = "ID")]
         sale: Option<String>,
     },
+    /// See and settle what the writer could not put into the books.
+    #[command(after_help = "Examples:
+  floodgate deadletters list
+  floodgate deadletters retry 0-1-4711    # once its cause is mended
+  floodgate deadletters drop 0-1-4711     # goes into the audit log, whole")]
+    Deadletters {
+        /// Where the gateway is.
+        #[command(flatten)]
+        ops: OpsArguments,
+        /// What to do.
+        #[command(subcommand)]
+        command: DeadLetterCommand,
+    },
     /// Check the surroundings: descriptors, backlog, disk, clock.
     Doctor {
         /// What the surroundings are checked for.
@@ -232,6 +245,28 @@ pub enum SaleCommand {
         /// For the audit log.
         #[arg(long)]
         reason: String,
+    },
+}
+
+/// What can be done with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DeadLetterCommand {
+    /// All of them, oldest first.
+    List,
+    /// One of them, whole.
+    Show {
+        /// LANE-EPOCH-SEQ, as `list` shows it.
+        id: String,
+    },
+    /// Put it into the books after all.
+    Retry {
+        /// LANE-EPOCH-SEQ, as `list` shows it.
+        id: String,
+    },
+    /// Give it up.
+    Drop {
+        /// LANE-EPOCH-SEQ, as `list` shows it.
+        id: String,
     },
 }
 

@@ -4,6 +4,8 @@ use super::arguments::ConfigArguments;
 use super::{Exit, Failure, config, say, table};
 use crate::audit::{self, AuditError, LedgerAt, Report};
 use crate::sale::SaleId;
+use crate::store::StoreAt;
+use crate::store::snapshot::SnapshotError;
 
 pub(super) fn run(
     arguments: &ConfigArguments,
@@ -15,15 +17,23 @@ pub(super) fn run(
         .map(SaleId::parse)
         .transpose()
         .map_err(|error| Failure::new(Exit::Usage, format!("--sale {error}")))?;
-    let report = audit::run(&settings.data_dir, LedgerAt::of(&settings), sale.as_ref()).map_err(
-        |error| {
-            let exit = match error {
-                AuditError::Nothing(_) | AuditError::Unreachable(_) => Exit::Unavailable,
-                AuditError::Unreadable { .. } => Exit::Failure,
-            };
-            Failure::new(exit, error.to_string())
-        },
-    )?;
+    let store = StoreAt::of(settings.database_url.as_deref(), &settings.data_dir)
+        .map_err(|fault| Failure::new(Exit::Configuration, fault))?;
+    let ledger = LedgerAt::of(&settings);
+    let report = audit::run(&settings.data_dir, ledger, &store, sale.as_ref());
+    let report = report.map_err(|error| {
+        let exit = match error {
+            AuditError::Nothing(_)
+            | AuditError::Unreachable(_)
+            | AuditError::Books(SnapshotError::Nothing(_) | SnapshotError::Unreachable(_)) => {
+                Exit::Unavailable
+            }
+            AuditError::Unreadable { .. } | AuditError::Books(SnapshotError::Unreadable(_)) => {
+                Exit::Failure
+            }
+        };
+        Failure::new(exit, error.to_string())
+    })?;
     if let Some(sale) = &sale
         && report.sales.is_empty()
     {

@@ -22,6 +22,7 @@ use crate::app::{self, Gateway};
 use crate::audit::{self, LedgerAt};
 use crate::config::Settings;
 use crate::logs;
+use crate::store::{StoreAt, sqlite};
 
 const SALE: &str = "demo";
 const ITEM: &str = "sku-1";
@@ -105,7 +106,9 @@ async fn show(
     let sale = ops.ask(Method::GET, &format!("/admin/v1/sales/{SALE}"), None).await?;
     let audited = {
         let dir = dir.to_owned();
-        tokio::task::spawn_blocking(move || audit::run(&dir, LedgerAt::DataDir, None)).await
+        let store = StoreAt::File(sqlite::path(&dir));
+        let audit = move || audit::run(&dir, LedgerAt::DataDir, &store, None);
+        tokio::task::spawn_blocking(audit).await
     };
     let audited = audited
         .map_err(|error| failure(error.to_string()))?

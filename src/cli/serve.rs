@@ -8,13 +8,14 @@ use tracing::{error, info, warn};
 
 use super::arguments::ConfigArguments;
 use super::{Exit, Failure, config};
-use crate::app::{Gateway, StartError};
+use crate::app::{BooksError, Gateway, StartError};
 use crate::config::{Loaded, Settings};
 use crate::http::Auth;
 use crate::ledger::embedded::OpenError;
 use crate::ledger::redis;
 use crate::ledger::redis::server::ServerError;
 use crate::logs::{self, LogFilter};
+use crate::store::postgres;
 
 /// How often the configuration file is looked at for changes.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -90,7 +91,17 @@ pub(super) async fn start(settings: &Settings) -> Result<Gateway, Failure> {
             StartError::Redis(
                 redis::OpenError::Server(ServerError::Unfit(_)) | redis::OpenError::Foreign(_),
             ) => Exit::Configuration,
-            StartError::Redis(_) => Exit::Unavailable,
+            StartError::Store(
+                BooksError::Settings(_)
+                | BooksError::Foreign { .. }
+                | BooksError::Postgres(
+                    postgres::OpenError::Url(_) | postgres::OpenError::Unfit { .. },
+                ),
+            ) => Exit::Configuration,
+            StartError::Redis(_)
+            | StartError::Store(BooksError::Postgres(postgres::OpenError::Unreachable(_))) => {
+                Exit::Unavailable
+            }
             StartError::Ledger(_)
             | StartError::Panicked(_)
             | StartError::Store(_)

@@ -11,6 +11,7 @@ use crate::http::Auth;
 use crate::ledger::Durability;
 use crate::ledger::redis::server::Server;
 use crate::limits;
+use crate::store::{StoreAt, postgres};
 
 /// Every key of the configuration.
 #[derive(Clone, Serialize, Deserialize)]
@@ -44,6 +45,24 @@ pub struct Settings {
     pub i_know_this_is_insecure: bool,
     /// The ledger, embedded or in Redis.
     pub ledger: LedgerSettings,
+    /// The books, in SQLite or PostgreSQL.
+    pub store: StoreSettings,
+}
+
+/// Keys of the books.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSettings {
+    /// With PostgreSQL: connections for what buyers and operators ask.
+    pub connections: usize,
+    /// With PostgreSQL: the same database as a role that may change tables, if the other may not.
+    pub migrate_url: Option<String>,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self { connections: 8, migrate_url: None }
+    }
 }
 
 /// Keys of the ledger.
@@ -107,6 +126,7 @@ impl Default for Settings {
             log_format: LogFormat::Auto,
             i_know_this_is_insecure: false,
             ledger: LedgerSettings::default(),
+            store: StoreSettings::default(),
         }
     }
 }
@@ -119,13 +139,15 @@ impl Settings {
     /// A shorter secret can be guessed.
     pub const SECRET_BYTES_MIN: usize = 16;
     /// Keys whose values are never shown.
-    pub const SECRETS: [&str; 4] = ["admin_token", "secret", "redis_url", "database_url"];
+    pub const SECRETS: [&str; 5] =
+        ["admin_token", "secret", "redis_url", "database_url", "store.migrate_url"];
     /// Keys whose values are text, whatever they look like.
-    pub(super) const TEXTS: [&str; 8] = [
+    pub(super) const TEXTS: [&str; 9] = [
         "admin_token",
         "secret",
         "redis_url",
         "database_url",
+        "store.migrate_url",
         "log",
         "listen",
         "ops_listen",
@@ -151,11 +173,15 @@ impl Settings {
         if let Some(Err(error)) = self.redis_url.as_deref().map(Server::of) {
             faults.push(error.to_string());
         }
-        if self.database_url.is_some() {
-            faults.push(
-                "database_url: this version has the embedded store only; unset DATABASE_URL"
-                    .to_owned(),
-            );
+        if let Err(error) = StoreAt::of(self.database_url.as_deref(), &self.data_dir) {
+            faults.push(error);
+        }
+        if let Some(Err(error)) = self.store.migrate_url.as_deref().map(postgres::check_url) {
+            faults.push(error.replace("database_url", "store.migrate_url"));
+        }
+        if !(1..=limits::STORE_CONNECTIONS_MAX).contains(&self.store.connections) {
+            faults
+                .push(format!("store.connections must be 1 to {}", limits::STORE_CONNECTIONS_MAX));
         }
         if self.durability == Durability::Replicated && self.redis_url.is_none() {
             faults.push(
@@ -215,6 +241,8 @@ impl fmt::Debug for Settings {
             .field("log_format", &self.log_format)
             .field("i_know_this_is_insecure", &self.i_know_this_is_insecure)
             .field("ledger", &self.ledger)
+            .field("store.connections", &self.store.connections)
+            .field("store.migrate_url", &hidden(&self.store.migrate_url))
             .finish()
     }
 }
@@ -232,6 +260,7 @@ mod tests {
             secret: Some(canary.clone()),
             redis_url: Some(canary.clone()),
             database_url: Some(canary.clone()),
+            store: StoreSettings { migrate_url: Some(canary.clone()), ..StoreSettings::default() },
             ..Settings::default()
         };
         assert!(!format!("{settings:?}").contains(&canary));
@@ -245,6 +274,8 @@ mod tests {
             listen: SocketAddr::from(([0, 0, 0, 0], 80)),
             auth: Auth::Insecure,
             redis_url: Some("http://there".into()),
+            database_url: Some("mysql://there".into()),
+            store: StoreSettings { connections: 0, migrate_url: Some("postgres://".into()) },
             admin_token: Some("short".into()),
             ledger: LedgerSettings {
                 lanes: 0,
@@ -262,6 +293,9 @@ mod tests {
             "ledger.batch_max",
             "ledger.replicas",
             "redis_url",
+            "database_url",
+            "store.connections",
+            "store.migrate_url",
             "admin_token",
             "insecure",
         ] {

@@ -3,6 +3,7 @@
 //! Everything below `/admin` wants the admin token; health, metrics and the description of the API do
 //! not. The listener is one that buyers cannot reach.
 
+mod dead;
 mod health;
 mod operate;
 mod route;
@@ -24,6 +25,7 @@ use super::answer::{self, Answer};
 use super::problem::Problem;
 use super::request::{Head, REQUEST_ID};
 use super::server::Service;
+use crate::carts::CartCache;
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
@@ -34,6 +36,7 @@ use crate::writer::Progress;
 pub struct Ops {
     gate: Arc<Gate>,
     store: Arc<dyn Store>,
+    carts: Arc<CartCache>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     progress: Progress,
@@ -79,6 +82,8 @@ pub struct Parts {
     pub gate: Arc<Gate>,
     /// The books.
     pub store: Arc<dyn Store>,
+    /// Carts that were read lately.
+    pub carts: Arc<CartCache>,
     /// This gateway's clock.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -96,9 +101,9 @@ pub struct Parts {
 impl Ops {
     /// The ops API over these.
     pub fn new(parts: Parts) -> Self {
-        let Parts { gate, store, clock, metrics, progress, token, state, failed } = parts;
+        let Parts { gate, store, carts, clock, metrics, progress, token, state, failed } = parts;
         let router = Router::new();
-        Self { gate, store, clock, metrics, progress, token, router, state, failed }
+        Self { gate, store, carts, clock, metrics, progress, token, router, state, failed }
     }
 
     async fn dispatch(&self, head: Head, body: Incoming) -> Result<Answer, Problem> {
@@ -135,6 +140,10 @@ impl Ops {
             (Route::Confirm { id }, Method::POST) => self.confirm(id, &head, body).await,
             (Route::Cancel { id }, Method::POST) => self.cancel(id, &head, body).await,
             (Route::AuditLog, Method::GET) => self.audit_log(&head).await,
+            (Route::DeadLetters, Method::GET) => self.dead_letters(&head).await,
+            (Route::DeadLetter { id }, Method::GET) => self.show_dead_letter(id).await,
+            (Route::DeadLetter { id }, Method::DELETE) => self.drop_dead_letter(id).await,
+            (Route::RetryDeadLetter { id }, Method::POST) => self.retry_dead_letter(id).await,
             (route, _) => Err(Problem::MethodNotAllowed { allow: route.allow() }),
         }
     }

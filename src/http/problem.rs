@@ -35,6 +35,11 @@ pub enum Problem {
     },
     /// The cart has as many lines as it may.
     CartFull,
+    /// A dead letter that was tried again still contradicts the books.
+    StillDead {
+        /// In the books' words.
+        reason: String,
+    },
     /// The body is larger than it may be.
     BodyTooLarge {
         /// Bytes.
@@ -82,6 +87,9 @@ impl From<CartRefusal> for Problem {
         match refusal {
             CartRefusal::VersionMismatch { current } => Problem::VersionMismatch { current },
             CartRefusal::TooManyLines => Problem::CartFull,
+            CartRefusal::TooManyUnits => {
+                Refusal::InvalidQuantity { max: crate::limits::CART_QUANTITY_MAX }.into()
+            }
         }
     }
 }
@@ -90,7 +98,10 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Overloaded => Problem::Denied(Denied::Overloaded),
-            StoreError::Fenced(_) | StoreError::Failed(_) => {
+            StoreError::Fenced(_)
+            | StoreError::Leased
+            | StoreError::Rejected(_)
+            | StoreError::Failed(_) => {
                 tracing::error!(%error, "the store failed a request");
                 Problem::StoreUnavailable
             }
@@ -197,6 +208,9 @@ impl Problem {
                 "If-Match names another version than the cart has",
             )
             .with("version", json!(current)),
+            Problem::StillDead { reason } => {
+                Shape::new(409, "still-dead", "The dead letter still contradicts the books", reason)
+            }
             Problem::CartFull => Shape::new(
                 422,
                 "cart-full",

@@ -25,6 +25,7 @@ use super::caller::Identity;
 use super::problem::Problem;
 use super::request::{Head, REQUEST_ID};
 use super::server::Service;
+use crate::carts::CartCache;
 use crate::clock::Clock;
 use crate::gate::{Denied, Gate};
 use crate::limits;
@@ -39,6 +40,7 @@ pub(super) use route::PATTERNS;
 pub struct Public {
     gate: Arc<Gate>,
     store: Arc<dyn Store>,
+    carts: Arc<CartCache>,
     clock: Arc<dyn Clock>,
     identity: Identity,
     router: Router,
@@ -58,6 +60,7 @@ impl Public {
     pub fn new(
         gate: Arc<Gate>,
         store: Arc<dyn Store>,
+        carts: Arc<CartCache>,
         clock: Arc<dyn Clock>,
         identity: Identity,
         metrics: &Arc<Metrics>,
@@ -65,6 +68,7 @@ impl Public {
         Self {
             gate,
             store,
+            carts,
             clock,
             identity,
             router: Router::new(),
@@ -95,6 +99,9 @@ impl Public {
             (Route::Orders, Method::GET) => self.list_orders(call).await,
             (Route::Order { id }, Method::GET) => self.show_order(id, call).await,
             (Route::Cart, Method::GET) => self.show_cart(call).await,
+            (Route::Cart, Method::DELETE) => self.clear_cart(call).await,
+            (Route::CartMerge, Method::POST) => self.merge_carts(call).await,
+            (Route::CartItem { item }, Method::POST) => self.add_to_cart(item, call).await,
             (Route::CartItem { item }, Method::PUT) => self.put_in_cart(item, call).await,
             (Route::CartItem { item }, Method::DELETE) => self.take_out_of_cart(item, call).await,
             (Route::Time, Method::GET) => {

@@ -50,6 +50,21 @@ impl Head {
         pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, v)| v)
     }
 
+    /// A number of the query within a range; `default` where it is not there.
+    pub(super) fn number(
+        &self,
+        name: &str,
+        default: usize,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<usize, Problem> {
+        let Some(text) = self.query(name) else { return Ok(default) };
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| {
+            let (from, to) = (range.start(), range.end());
+            Problem::malformed(format!("{name} must be a number from {from} to {to}"))
+        })
+    }
+
     /// The client's name for this request if it is one that cannot break a log line, else our own.
     pub(super) fn request_id(&self) -> HeaderValue {
         let given = self.headers.get(&REQUEST_ID).filter(|value| {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Digested, Digestible, Store, StoreError};
+use super::{Batch, Care, DeadMark, Digested, Digestible, Holder, Retried, Store, StoreError};
 use crate::carts::{CartChange, CartRefusal};
-use crate::clock::Millis;
+use crate::clock::{Clock, Millis, SystemClock};
 use crate::engine::{Event, Position, Return};
 use crate::orders::{OrderMark, OrderStatus};
 use crate::outbox::Record;
@@ -15,6 +15,11 @@ use crate::sale::{
 
 const LANE: LaneId = LaneId(0);
 const STOCK: u64 = 3;
+const HOLDER: Holder = Holder(7);
+
+fn batch(cursor: Position, entries: Vec<Digestible>) -> Arc<Batch> {
+    Arc::new(Batch { lane: LANE, holder: HOLDER, cursor, entries, care: Care::Whole })
+}
 
 /// A store, and the outbox of a lane as a ledger would have written it.
 pub(crate) struct Books {
@@ -48,8 +53,8 @@ impl Books {
     }
 
     async fn digest(&mut self, events: &[Event]) -> Digested {
-        let batch = vec![self.record(events)];
-        let digested = self.store.digest(LANE, self.cursor, batch).await.unwrap();
+        let entries = vec![self.record(events)];
+        let digested = self.store.digest(batch(self.cursor, entries)).await.unwrap();
         self.cursor = digested.cursor;
         assert_eq!(self.store.cursor(LANE).await.unwrap(), self.cursor);
         digested
@@ -138,10 +143,10 @@ pub(crate) async fn an_order_follows_its_reservation(mut books: Books) {
 pub(crate) async fn a_batch_that_comes_again_is_fenced(mut books: Books) {
     let reservation = held(1, &[1]);
     let before = books.cursor;
-    let batch = vec![books.record(&[Event::Held(reservation.clone())])];
-    let digested = books.store.digest(LANE, before, batch.clone()).await.unwrap();
+    let batch = batch(before, vec![books.record(&[Event::Held(reservation.clone())])]);
+    let digested = books.store.digest(Arc::clone(&batch)).await.unwrap();
     for _ in 0..3 {
-        let again = books.store.digest(LANE, before, batch.clone()).await;
+        let again = books.store.digest(Arc::clone(&batch)).await;
         assert!(matches!(again, Err(StoreError::Fenced(at)) if at == digested.cursor));
     }
     assert_eq!(books.cart(&user(1)).await.len(), 1);
@@ -193,16 +198,16 @@ pub(crate) async fn an_oversell_is_put_aside(mut books: Books) {
 pub(crate) async fn poison_does_not_stop_a_lane(mut books: Books) {
     let good = held(1, &[1]);
     let stranger = held(2, &[1]);
-    let mut batch = vec![books.record(&[expired(&stranger), Event::Held(good.clone())])];
-    let cursor = batch[0].record.last;
+    let mut entries = vec![books.record(&[expired(&stranger), Event::Held(good.clone())])];
+    let cursor = entries[0].record.last;
     let mut damaged = Record::of(
         Position { epoch: 1, seq: cursor.seq + 2 },
         Millis(9_000),
         &[Event::Held(held(3, &[1])), Event::Held(held(4, &[1]))],
     );
     damaged.payload[5] ^= 1;
-    batch.push(damaged.into());
-    let digested = books.store.digest(LANE, books.cursor, batch).await.unwrap();
+    entries.push(damaged.into());
+    let digested = books.store.digest(batch(books.cursor, entries)).await.unwrap();
     assert_eq!((digested.orders, digested.dead_letters), (1, 2));
     assert_eq!(digested.cursor.seq, cursor.seq + 2, "behind the damaged record");
     books.cursor = digested.cursor;
@@ -284,6 +289,232 @@ pub(crate) async fn carts_have_versions(mut books: Books) {
     assert!(3 < filled && filled < emptied, "3, {filled}, {emptied}");
 }
 
+/// Puts and adds are decisions on what is there; lines of reservations are nobody's to change.
+pub(crate) async fn a_cart_is_changed(mut books: Books) {
+    let reservation = held(1, &[2]);
+    books.digest(&[Event::Held(reservation.clone())]).await;
+    let change = |change| books.store.change_cart(user(1), None, change);
+    let add = |n, quantity| CartChange::Add { item: item(n), quantity };
+    change(add(0, 2)).await.unwrap().unwrap();
+    change(add(0, 3)).await.unwrap().unwrap();
+    change(add(1, 1)).await.unwrap().unwrap();
+    let lines = |n, units, reserved| (format!("item-{n}"), units, reserved);
+    let filled = [lines(0, 5, false), lines(0, 2, true), lines(1, 1, false)];
+    assert_eq!(books.cart(&user(1)).await, filled);
+    let over = change(add(0, 995)).await.unwrap();
+    assert_eq!(over, Err(CartRefusal::TooManyUnits));
+    let before = books.store.cart(user(1)).await.unwrap().version;
+    let cleared = change(CartChange::Clear).await.unwrap().unwrap();
+    assert_eq!(cleared.version, before + 1, "one change, however many lines");
+    assert_eq!(books.cart(&user(1)).await, [lines(0, 2, true)]);
+    assert_eq!(change(CartChange::Clear).await.unwrap().unwrap().version, before + 1);
+    for n in 0..100 {
+        let item = ItemId::parse(&format!("more-{n}")).unwrap();
+        change(CartChange::Put { item, quantity: 1 }).await.unwrap().unwrap();
+    }
+    let one_more = change(CartChange::Put { item: item(0), quantity: 1 }).await.unwrap();
+    assert_eq!(one_more, Err(CartRefusal::TooManyLines));
+}
+
+/// A guest's lines come into the user's cart once, whoever asks how often.
+pub(crate) async fn a_guest_logs_in(books: Books) {
+    let guest = UserId::parse("guest-1").unwrap();
+    let put = |user: &UserId, n, quantity| {
+        let change = CartChange::Put { item: item(n), quantity };
+        books.store.change_cart(user.clone(), None, change)
+    };
+    put(&guest, 0, 900).await.unwrap().unwrap();
+    put(&guest, 1, 2).await.unwrap().unwrap();
+    put(&user(1), 0, 200).await.unwrap().unwrap();
+    let merge = |expected| books.store.merge_carts(guest.clone(), user(1), expected);
+    let mismatch = CartRefusal::VersionMismatch { current: 1 };
+    assert_eq!(merge(Some(9)).await.unwrap(), Err(mismatch));
+    assert_eq!(merge(Some(1)).await.unwrap().unwrap().version, 2);
+    let merged = [("item-0".to_owned(), 999, false), ("item-1".to_owned(), 2, false)];
+    assert_eq!(books.cart(&user(1)).await, merged, "added up, as far as a line goes");
+    assert_eq!(books.cart(&guest).await, []);
+    assert_eq!(merge(None).await.unwrap().unwrap().version, 2, "there is nothing left to merge");
+    assert_eq!(books.cart(&user(1)).await, merged);
+}
+
+/// A line that leaves because its hold ran out is told of, and no longer once it is back.
+pub(crate) async fn a_cart_tells_what_left_it(mut books: Books) {
+    let now = SystemClock.now().0;
+    let reservation = held(1, &[2]);
+    books.digest(&[Event::Held(reservation.clone())]).await;
+    books.at = now;
+    books.digest(&[expired(&reservation)]).await;
+    let gone = books.store.cart(user(1)).await.unwrap().gone;
+    assert_eq!(gone.len(), 1);
+    assert_eq!((gone[0].item.as_str(), gone[0].quantity, gone[0].at.0), ("item-0", 2, now + 1));
+    assert_eq!(gone[0].reservation_id, reservation.id.to_string());
+    let taken = Return { version: 3, ..Return::of(&reservation) };
+    books.digest(&[Event::Rebooked { taken, payment: payment() }]).await;
+    assert_eq!(books.store.cart(user(1)).await.unwrap().gone, []);
+    let stale = Reservation { user: user(2), ..held(2, &[1]) };
+    books.at = 5_000;
+    books.digest(&[Event::Held(stale.clone()), expired(&stale)]).await;
+    assert_eq!(books.store.cart(user(2)).await.unwrap().gone, [], "long ago");
+}
+
+/// Carts with an item are found, whoever put it there.
+pub(crate) async fn carts_are_found_by_item(mut books: Books) {
+    books.digest(&[Event::Held(held(1, &[1]))]).await;
+    let put = CartChange::Put { item: item(0), quantity: 1 };
+    books.store.change_cart(user(2), None, put).await.unwrap().unwrap();
+    let mut carts = books.store.carts_with(vec![item(0)], 10).await.unwrap();
+    carts.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(carts.iter().map(|(user, _)| user.clone()).collect::<Vec<_>>(), [user(1), user(2)]);
+    assert_eq!(carts[1].1, books.store.cart(user(2)).await.unwrap());
+    assert_eq!(books.store.carts_with(vec![item(1)], 10).await.unwrap(), []);
+    assert_eq!(books.store.carts_with(vec![item(0)], 1).await.unwrap().len(), 1);
+}
+
+/// A lane is written by one holder at a time; another follows when it gives up its lease.
+pub(crate) async fn a_lane_has_one_writer(mut books: Books) {
+    let other = Holder(8);
+    let refused = books.store.claim(LANE, other).await.unwrap();
+    assert_eq!((refused.cursor, refused.ours), (books.cursor, false));
+    let entries = vec![books.record(&[Event::Held(held(1, &[1]))])];
+    let theirs = Batch { holder: other, ..(*batch(books.cursor, entries)).clone() };
+    let theirs = Arc::new(theirs);
+    let leased = books.store.digest(Arc::clone(&theirs)).await;
+    assert!(matches!(leased, Err(StoreError::Leased)), "{leased:?}");
+    assert!(books.store.claim(LANE, HOLDER).await.unwrap().ours, "a lease is renewed");
+    books.store.release(LANE, other).await.unwrap();
+    assert!(!books.store.claim(LANE, other).await.unwrap().ours, "not theirs to give back");
+    books.store.release(LANE, HOLDER).await.unwrap();
+    assert!(books.store.claim(LANE, other).await.unwrap().ours);
+    assert_eq!(books.store.digest(theirs).await.unwrap().orders, 1);
+    let late = batch(books.cursor, vec![books.record(&[Event::Held(held(2, &[1]))])]);
+    assert!(matches!(books.store.digest(late).await, Err(StoreError::Fenced(_))));
+    let untouched = books.store.claim(LaneId(3), HOLDER).await.unwrap();
+    assert_eq!((untouched.cursor, untouched.ours), (Position::default(), true));
+}
+
+/// Books are one ledger's.
+pub(crate) async fn books_are_one_ledgers(books: Books) {
+    assert_eq!(books.store.bind("one".to_owned()).await.unwrap(), "one");
+    assert_eq!(books.store.bind("two".to_owned()).await.unwrap(), "one");
+    assert_eq!(books.store.bind("one".to_owned()).await.unwrap(), "one");
+}
+
+/// A dead letter counts once its cause is mended, and only once; one that is dropped is logged whole.
+pub(crate) async fn dead_letters_are_settled(mut books: Books) {
+    books.digest(&[Event::Held(held(1, &[3]))]).await;
+    let (late, lost) = (held(2, &[1]), held(3, &[1]));
+    let dead = books.digest(&[Event::Held(late.clone()), Event::Held(lost.clone())]).await;
+    assert_eq!((dead.orders, dead.dead_letters), (0, 2));
+    let letters = books.store.dead_letters(None, 10).await.unwrap();
+    assert_eq!(letters.len(), 2);
+    let mark = |n: usize| DeadMark { lane: letters[n].0, position: letters[n].1.record.last };
+    assert_eq!(books.store.dead_letters(Some(mark(0)), 10).await.unwrap(), letters[1..]);
+    assert!(letters[0].1.reason.contains("4 of 3"), "{}", letters[0].1.reason);
+    let actor = || "admin".into();
+    let retried = books.store.retry_dead_letter(mark(0), actor()).await.unwrap();
+    assert!(matches!(retried, Some(Retried::Refused(_))), "{retried:?}");
+    let restocked = Event::Restocked {
+        sale: SaleId::parse("sale").unwrap(),
+        item: item(0),
+        delta: 1,
+        key: IdempotencyKey::parse("a").unwrap(),
+        before: 3,
+        reason: "counted".into(),
+        actor: "admin".into(),
+    };
+    books.digest(&[restocked]).await;
+    let retried = books.store.retry_dead_letter(mark(0), actor()).await.unwrap();
+    let carts = vec![crate::carts::CartKey::of(&user(2))];
+    assert_eq!(retried, Some(Retried::Digested(carts)));
+    assert_eq!(books.status(&late).await, Some(OrderStatus::PendingPayment));
+    assert_eq!(books.store.retry_dead_letter(mark(0), actor()).await.unwrap(), None);
+    assert!(books.store.drop_dead_letter(mark(1), actor()).await.unwrap());
+    assert!(!books.store.drop_dead_letter(mark(1), actor()).await.unwrap());
+    assert_eq!(books.store.dead_letters(None, 10).await.unwrap(), []);
+    let log = books.store.audit_log(0, 2).await.unwrap();
+    assert_eq!(log[0]["action"], "drop dead letter");
+    assert_eq!(log[0]["before"]["events"][0]["Held"]["user"], "user-3", "{}", log[0]);
+    assert_eq!(log[1]["action"], "retry dead letter");
+}
+
+/// The whole outbox once more, under any cursor: nothing changes.
+pub(crate) async fn an_outbox_is_replayed(mut books: Books) {
+    let (one, two) = (held(1, &[1]), held(2, &[1, 1]));
+    let paid = Event::Confirmed { id: one.id, user: user(1), version: 2, payment: payment() };
+    let refunded = Return { version: 3, ..Return::of(&one) };
+    let events = [
+        Event::Held(one.clone()),
+        paid,
+        Event::Cancelled { returned: refunded, restock: false, actor: None },
+        Event::Held(two.clone()),
+        expired(&two),
+        Event::Held(held(3, &[1])),
+    ];
+    for event in &events {
+        books.digest(std::slice::from_ref(event)).await;
+    }
+    let carts = |books: &Books| {
+        let store = Arc::clone(&books.store);
+        async move {
+            let mut carts = Vec::new();
+            for n in 1..=3 {
+                carts.push((
+                    store.cart(user(n)).await.unwrap(),
+                    store.orders(user(n), None, 9).await.unwrap(),
+                ));
+            }
+            carts
+        }
+    };
+    let before = carts(&books).await;
+    for chunk in [1, 2, 6] {
+        for events in events.chunks(chunk) {
+            let again = books.digest(events).await;
+            assert_eq!((again.orders, again.dead_letters, again.carts.len()), (0, 0, 0));
+        }
+        assert_eq!(carts(&books).await, before);
+    }
+}
+
+/// Event by event what the rules let through counts, as it does in a whole batch.
+pub(crate) async fn events_one_by_one(mut books: Books) {
+    let (good, bad) = (held(1, &[3]), held(2, &[1]));
+    let events = [Event::Held(good.clone()), Event::Held(bad.clone()), expired(&good)];
+    let entries = vec![books.record(&events)];
+    let batch = Batch { care: Care::EventByEvent, ..(*batch(books.cursor, entries)).clone() };
+    let digested = books.store.digest(Arc::new(batch)).await.unwrap();
+    assert_eq!((digested.orders, digested.dead_letters), (1, 1));
+    assert_eq!(books.status(&good).await, Some(OrderStatus::Expired));
+    assert_eq!(books.status(&bad).await, None);
+}
+
+/// Many who change one cart at once: each change counts, whatever the order.
+pub(crate) async fn carts_are_changed_at_once(books: Books) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let store = Arc::clone(&books.store);
+        tasks.spawn(async move {
+            let change = || CartChange::Add { item: item(n % 2), quantity: 1 };
+            for _ in 0..10 {
+                store.change_cart(user(1), None, change()).await.unwrap().unwrap();
+            }
+            // With the version: tried until it is the one that was seen.
+            loop {
+                let seen = store.cart(user(1)).await.unwrap().version;
+                match store.change_cart(user(1), Some(seen), change()).await.unwrap() {
+                    Ok(_) => return,
+                    Err(CartRefusal::VersionMismatch { .. }) => {}
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    let cart = books.store.cart(user(1)).await.unwrap();
+    assert_eq!(cart.version, 88, "each raised it once");
+    assert_eq!(cart.lines.iter().map(|line| line.quantity).collect::<Vec<_>>(), [44, 44]);
+}
+
 /// Runs every test of the suite over stores that `open` makes.
 macro_rules! store_contract {
     ($open:path) => {
@@ -291,13 +522,16 @@ macro_rules! store_contract {
             $open: an_order_follows_its_reservation, a_batch_that_comes_again_is_fenced,
             an_event_that_comes_again_is_ignored, an_oversell_is_put_aside,
             poison_does_not_stop_a_lane, stock_follows_events_in_order, orders_come_in_pages,
-            carts_have_versions
+            carts_have_versions, a_cart_is_changed, a_guest_logs_in, a_cart_tells_what_left_it,
+            carts_are_found_by_item, a_lane_has_one_writer, books_are_one_ledgers,
+            dead_letters_are_settled, an_outbox_is_replayed, events_one_by_one,
+            carts_are_changed_at_once
         );
     };
     ($open:path: $($test:ident),*) => {
         $(#[tokio::test]
         async fn $test() {
-            let (store, _kept) = $open();
+            let (store, _kept) = $open().await;
             let books = $crate::store::contract::Books::open(store).await;
             $crate::store::contract::$test(books).await;
         })*

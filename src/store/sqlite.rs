@@ -5,22 +5,25 @@
 
 pub(crate) mod archive;
 mod carts;
+mod dead;
 mod digest;
+mod lease;
 mod orders;
 mod pool;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 use serde_json::Value;
 
 use self::pool::{Pool, Turn};
-use super::{Digested, Digestible, Job, Store, StoreError};
+use super::{Batch, Claim, DeadLetter, DeadMark, Digested, Holder, Job, Retried, Store};
 use crate::carts::{Cart, CartChange, CartRefusal};
-use crate::engine::Position;
+use crate::engine::{Actor, Position};
 use crate::orders::{Order, OrderMark};
 use crate::outbox::Record;
-use crate::sale::{LaneId, ReservationId, UserId};
+use crate::sale::{ItemId, LaneId, ReservationId, UserId};
 use crate::sqlite::{BUSY, open_reader};
 
 /// The tables, as numbered steps that only go forward.
@@ -69,19 +72,20 @@ pub fn path(dir: &Path) -> PathBuf {
 }
 
 impl SqliteStore {
-    /// Opens the books of a data dir, or makes them, and brings their tables up to date.
+    /// Opens the books in a file, or makes them, and brings their tables up to date. The caller holds a
+    /// lock that keeps every other process from them, so whatever leases are left are of the dead.
     ///
     /// # Errors
     /// [`OpenError`] says which file and why.
-    pub fn open(dir: &Path, archives: Archives) -> Result<Self, OpenError> {
-        let path = path(dir);
-        let error = |cause: String| OpenError { path: path.clone(), cause };
-        let mut connection = Connection::open(&path).map_err(|cause| error(cause.to_string()))?;
+    pub fn open(path: &Path, archives: Archives) -> Result<Self, OpenError> {
+        let error = |cause: String| OpenError { path: path.to_owned(), cause };
+        let mut connection = Connection::open(path).map_err(|cause| error(cause.to_string()))?;
         configure(&connection).map_err(|cause| error(cause.to_string()))?;
         schema::migrations::runner()
             .run(&mut connection)
             .map_err(|cause| error(cause.to_string()))?;
-        let readers: Result<Vec<_>, _> = (0..READERS).map(|_| open_reader(&path)).collect();
+        lease::end_all(&connection).map_err(|cause| error(cause.to_string()))?;
+        let readers: Result<Vec<_>, _> = (0..READERS).map(|_| open_reader(path)).collect();
         let readers = readers.map_err(|cause| error(cause.to_string()))?;
         let pool = |name, connections, niceness| {
             Pool::start(name, connections, niceness).map_err(|cause| error(cause.to_string()))
@@ -109,14 +113,24 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 impl Store for SqliteStore {
     fn cursor(&self, lane: LaneId) -> Job<'_, Position> {
-        self.readers.run(Turn::First, move |connection| Ok(digest::cursor(connection, lane)?))
+        self.readers.run(Turn::First, move |connection| Ok(lease::cursor(connection, lane)?))
     }
 
-    fn digest(&self, lane: LaneId, cursor: Position, batch: Vec<Digestible>) -> Job<'_, Digested> {
+    fn bind(&self, ledger: String) -> Job<'_, String> {
+        self.writer.run(Turn::First, move |connection| Ok(lease::bind(connection, &ledger)?))
+    }
+
+    fn claim(&self, lane: LaneId, holder: Holder) -> Job<'_, Claim> {
+        self.writer.run(Turn::First, move |connection| lease::claim(connection, lane, holder))
+    }
+
+    fn release(&self, lane: LaneId, holder: Holder) -> Job<'_, ()> {
+        self.writer.run(Turn::First, move |connection| lease::release(connection, lane, holder))
+    }
+
+    fn digest(&self, batch: Arc<Batch>) -> Job<'_, Digested> {
         let archives = self.archives;
-        self.writer.run(Turn::First, move |connection| {
-            digest::digest(connection, lane, cursor, &batch, archives)
-        })
+        self.writer.run(Turn::First, move |books| digest::digest(books, &batch, archives))
     }
 
     fn archive(&self, lane: LaneId, seq: u64, max: usize) -> Job<'_, Vec<Record>> {
@@ -148,6 +162,35 @@ impl Store for SqliteStore {
         })
     }
 
+    fn merge_carts(
+        &self,
+        guest: UserId,
+        user: UserId,
+        expected: Option<u64>,
+    ) -> Job<'_, Result<Cart, CartRefusal>> {
+        self.writer.run(Turn::Later, move |books| Ok(carts::merge(books, &guest, &user, expected)?))
+    }
+
+    fn carts_with(&self, items: Vec<ItemId>, max: usize) -> Job<'_, Vec<(UserId, Cart)>> {
+        self.readers.run(Turn::Later, move |books| Ok(carts::with_items(books, &items, max)?))
+    }
+
+    fn dead_letters(
+        &self,
+        after: Option<DeadMark>,
+        max: usize,
+    ) -> Job<'_, Vec<(LaneId, DeadLetter)>> {
+        self.readers.run(Turn::Later, move |books| Ok(dead::page(books, after, max)?))
+    }
+
+    fn retry_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, Option<Retried>> {
+        self.writer.run(Turn::Later, move |books| dead::retry(books, mark, &actor))
+    }
+
+    fn drop_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, bool> {
+        self.writer.run(Turn::Later, move |books| dead::drop(books, mark, &actor))
+    }
+
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {
         self.readers
             .run(Turn::Later, move |connection| Ok(orders::audit_log(connection, skip, max)?))
@@ -160,21 +203,13 @@ impl Store for SqliteStore {
     }
 }
 
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        StoreError::Failed(error.to_string())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
-    fn open() -> (Arc<dyn Store>, tempfile::TempDir) {
+    async fn open() -> (Arc<dyn Store>, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
-        (Arc::new(SqliteStore::open(dir.path(), Archives::No).unwrap()), dir)
+        (Arc::new(SqliteStore::open(&path(dir.path()), Archives::No).unwrap()), dir)
     }
 
     crate::store::contract::store_contract!(open);
@@ -185,11 +220,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let user = UserId::parse("u").unwrap();
         let item = crate::sale::ItemId::parse("i").unwrap();
-        let store = SqliteStore::open(dir.path(), Archives::No).unwrap();
+        let store = SqliteStore::open(&path(dir.path()), Archives::No).unwrap();
         let change = CartChange::Put { item, quantity: 1 };
         let cart = store.change_cart(user.clone(), None, change).await.unwrap().unwrap();
         drop(store);
-        let store = SqliteStore::open(dir.path(), Archives::No).unwrap();
+        let store = SqliteStore::open(&path(dir.path()), Archives::No).unwrap();
         assert_eq!(store.cart(user).await.unwrap(), cart);
     }
 }

@@ -76,6 +76,18 @@ impl Progress {
         at.is_ok_and(|at| at.epoch == position.epoch)
     }
 
+    /// Another gateway has digested a lane so far.
+    pub fn heard(&self, lane: LaneId, position: Position) {
+        if let Some(lane) = self.lane(lane) {
+            // What is heard late is no news.
+            lane.digested.send_if_modified(|at| {
+                let later = position > *at;
+                *at = position.max(*at);
+                later
+            });
+        }
+    }
+
     pub(super) fn moved(&self, lane: LaneId, position: Position) {
         if let Some(lane) = self.lane(lane) {
             lane.digested.send_if_modified(|at| std::mem::replace(at, position) != position);

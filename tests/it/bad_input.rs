@@ -21,8 +21,9 @@ async fn other_methods() {
         (format!("/v1/reservations/{id}"), "GET, HEAD, DELETE"),
         ("/v1/orders".to_owned(), "GET, HEAD"),
         (format!("/v1/orders/{id}"), "GET, HEAD"),
-        ("/v1/cart".to_owned(), "GET, HEAD"),
-        (format!("/v1/cart/items/{CONSOLE}"), "PUT, DELETE"),
+        ("/v1/cart".to_owned(), "GET, HEAD, DELETE"),
+        (format!("/v1/cart/items/{CONSOLE}"), "PUT, POST, DELETE"),
+        ("/v1/cart/merge".to_owned(), "POST"),
         ("/v1/time".to_owned(), "GET, HEAD"),
         ("/healthz".to_owned(), "GET, HEAD"),
     ];

@@ -81,7 +81,11 @@ async fn planted_faults_are_found() {
                  WHERE user_id = 'eve'",
             carts,
         ),
-        (store, "INSERT INTO dead_letters VALUES (0, 1, 1, 'r', x'00', 0)", "no dead letters"),
+        (
+            store,
+            "INSERT INTO dead_letters VALUES (0, 1, 1, 'r', x'00', 0, 1, 0)",
+            "no dead letters",
+        ),
         (
             ledger,
             "UPDATE outbox SET payload = cast(replace(payload, 'joe', 'jim') AS BLOB)

@@ -7,6 +7,7 @@ use std::path::Path;
 use floodgate::app::{self, Gateway};
 use floodgate::audit::{self, LedgerAt};
 use floodgate::config::Settings;
+use floodgate::store::StoreAt;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
@@ -106,7 +107,8 @@ impl Draining {
 
 /// Audits a data dir without a gateway: every check holds and nothing is on its way.
 pub fn prove_books(dir: &Path) {
-    let report = audit::run(dir, LedgerAt::DataDir, None).unwrap();
+    let store = StoreAt::of(None, dir).unwrap();
+    let report = audit::run(dir, LedgerAt::DataDir, &store, None).unwrap();
     let broken: Vec<_> = report.checks.iter().filter(|check| !check.ok).collect();
     assert!(report.ok, "{broken:#?}");
     assert_eq!(report.undigested, 0, "the books are complete after a drain");

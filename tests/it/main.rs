@@ -11,6 +11,7 @@
 )]
 
 mod binary;
+mod crowd;
 mod gateway;
 mod patience;
 mod request;
@@ -32,6 +33,7 @@ mod ops_api;
 mod orders;
 mod outages;
 mod pages;
+mod postgres;
 mod process;
 mod raw_bytes;
 mod redis;

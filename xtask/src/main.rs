@@ -64,13 +64,19 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("redis-server", "redis-server"),
 ];
 
+/// Where Debian has PostgreSQL's programs: outside the path, by version.
+const POSTGRES: &str = "/usr/lib/postgresql";
+
 /// Installs what is missing, if this is Debian and we are root; otherwise says what to install.
 fn prepare() -> Done {
-    let missing: Vec<_> = PROGRAMS.iter().filter(|(program, _)| !is_there(program)).collect();
-    if missing.is_empty() {
+    let missing = PROGRAMS.iter().filter(|(program, _)| !is_there(program));
+    let mut packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if !has_postgres() {
+        packages.push("postgresql");
+    }
+    if packages.is_empty() {
         return Ok(());
     }
-    let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
     let wanted = format!("apt-get install -y {}", packages.join(" "));
     let root = env::var("USER").is_ok_and(|user| user == "root") || is_root();
     if !root || !is_there("apt-get") {
@@ -78,6 +84,12 @@ fn prepare() -> Done {
     }
     run(Command::new("apt-get").args(["update", "-q"]))?;
     run(Command::new("apt-get").args(["install", "-y", "-q", "libc6-dev"]).args(packages))
+}
+
+fn has_postgres() -> bool {
+    let versions = std::fs::read_dir(POSTGRES).into_iter().flatten().flatten();
+    is_there("initdb")
+        || versions.into_iter().any(|version| version.path().join("bin/initdb").is_file())
 }
 
 fn is_there(program: &str) -> bool {

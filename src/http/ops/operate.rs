@@ -1,7 +1,5 @@
 //! Sales, stock, payments and refunds.
 
-use std::time::Duration;
-
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::LOCATION;
@@ -23,7 +21,7 @@ use crate::sale::{
 };
 
 /// Who operates: there is one token, so there is one name.
-const ACTOR: &str = "admin";
+pub(super) const ACTOR: &str = "admin";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,20 +151,10 @@ impl Ops {
 
     /// Newest first, in pages: `?limit=` and `?skip=`.
     pub(super) async fn audit_log(&self, head: &Head) -> Result<Answer, Problem> {
-        let number = |name: &str, default: usize, range: std::ops::RangeInclusive<usize>| {
-            let Some(text) = head.query(name) else { return Ok(default) };
-            let number = text.parse().ok().filter(|number| range.contains(number));
-            number.ok_or_else(|| {
-                let (from, to) = (range.start(), range.end());
-                Problem::malformed(format!("{name} must be a number from {from} to {to}"))
-            })
-        };
         let most = limits::AUDIT_LOG_PAGE_MAX;
-        let limit = number("limit", most, 1..=most)?;
-        let skip = number("skip", 0, 0..=usize::MAX >> 1)?;
-        let deadline = Duration::from_millis(limits::STORE_REPLY_MS);
-        let entries = tokio::time::timeout(deadline, self.store.audit_log(skip, limit)).await;
-        let entries = entries.map_err(|_| Problem::StoreUnavailable)??;
+        let limit = head.number("limit", most, 1..=most)?;
+        let skip = head.number("skip", 0, 0..=usize::MAX >> 1)?;
+        let entries = self.ask_store(self.store.audit_log(skip, limit)).await?;
         let next = (entries.len() == limit).then_some(skip.saturating_add(limit));
         Ok(answer::value(StatusCode::OK, &json!({ "entries": entries, "next_skip": next })))
     }

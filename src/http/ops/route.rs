@@ -17,6 +17,9 @@ pub(super) enum Route<'p> {
     Confirm { id: &'p str },
     Cancel { id: &'p str },
     AuditLog,
+    DeadLetters,
+    DeadLetter { id: &'p str },
+    RetryDeadLetter { id: &'p str },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +36,12 @@ enum Name {
     Confirm,
     Cancel,
     AuditLog,
+    DeadLetters,
+    DeadLetter,
+    RetryDeadLetter,
 }
 
-const PATHS: [(&str, Name); 13] = [
+const PATHS: [(&str, Name); 16] = [
     ("/livez", Name::Live),
     ("/healthz", Name::Live),
     ("/readyz", Name::Ready),
@@ -49,6 +55,9 @@ const PATHS: [(&str, Name); 13] = [
     ("/admin/v1/reservations/{id}/confirm", Name::Confirm),
     ("/admin/v1/reservations/{id}/cancel", Name::Cancel),
     ("/admin/v1/audit-log", Name::AuditLog),
+    ("/admin/v1/dead-letters", Name::DeadLetters),
+    ("/admin/v1/dead-letters/{id}", Name::DeadLetter),
+    ("/admin/v1/dead-letters/{id}/retry", Name::RetryDeadLetter),
 ];
 
 /// Finds routes by path.
@@ -82,6 +91,9 @@ impl Router {
             Name::Confirm => Route::Confirm { id: parameter("id") },
             Name::Cancel => Route::Cancel { id: parameter("id") },
             Name::AuditLog => Route::AuditLog,
+            Name::DeadLetters => Route::DeadLetters,
+            Name::DeadLetter => Route::DeadLetter { id: parameter("id") },
+            Name::RetryDeadLetter => Route::RetryDeadLetter { id: parameter("id") },
         })
     }
 }
@@ -96,9 +108,12 @@ impl Route<'_> {
             | Route::Version
             | Route::OpenApi
             | Route::Sale { .. }
-            | Route::AuditLog => "GET, HEAD",
+            | Route::AuditLog
+            | Route::DeadLetters => "GET, HEAD",
+            Route::DeadLetter { .. } => "GET, HEAD, DELETE",
             Route::Sales => "GET, HEAD, POST",
-            Route::MoveSale { .. }
+            Route::RetryDeadLetter { .. }
+            | Route::MoveSale { .. }
             | Route::Restock { .. }
             | Route::Confirm { .. }
             | Route::Cancel { .. } => "POST",

@@ -1,4 +1,4 @@
-//! `GET /v1/cart`, `PUT` and `DELETE /v1/cart/items/{item}`.
+//! `GET` and `DELETE /v1/cart`, `PUT`, `POST` and `DELETE /v1/cart/items/{item}`, `POST /v1/cart/merge`.
 //!
 //! The version is the tag. A write with `If-Match` happens only to the version that it names; without
 //! one it happens to whatever is there.
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::reservations::Quantity;
 use super::{Call, Public};
-use crate::carts::{Cart, CartChange};
+use crate::carts::{Cart, CartChange, CartKey, CartRefusal};
 use crate::gate::Denied;
 use crate::http::answer::{self, Answer};
 use crate::http::body;
@@ -17,6 +17,7 @@ use crate::http::problem::Problem;
 use crate::http::request::Head;
 use crate::limits;
 use crate::sale::{ItemId, Refusal, UserId};
+use crate::store::Job;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,14 +25,42 @@ struct Wanted {
     quantity: Quantity,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Merge {
+    guest_id: String,
+}
+
+/// How the ids of guests begin. Whoever knows one owns its cart.
+const GUEST: &str = "guest-";
+
 impl Public {
     pub(super) async fn show_cart(&self, call: Call) -> Result<Answer, Problem> {
         let user = self.identity.require(call.peer.ip(), &call.head)?;
-        let cart = self.ask_store(self.store.cart(user), Denied::Overloaded).await?;
+        let reading = match self.carts.get(&user) {
+            Ok(cart) => return Ok(shown(&cart)),
+            Err(reading) => reading,
+        };
+        let read = self.store.cart(user.clone());
+        let cart = self.ask_store(read, Denied::Overloaded).await?;
+        self.carts.keep(reading, user, cart.clone());
         Ok(shown(&cart))
     }
 
     pub(super) async fn put_in_cart(&self, item: &str, call: Call) -> Result<Answer, Problem> {
+        self.fill_cart(item, call, |item, quantity| CartChange::Put { item, quantity }).await
+    }
+
+    pub(super) async fn add_to_cart(&self, item: &str, call: Call) -> Result<Answer, Problem> {
+        self.fill_cart(item, call, |item, quantity| CartChange::Add { item, quantity }).await
+    }
+
+    async fn fill_cart(
+        &self,
+        item: &str,
+        call: Call,
+        change: impl FnOnce(ItemId, u32) -> CartChange,
+    ) -> Result<Answer, Problem> {
         let user = self.identity.require(call.peer.ip(), &call.head)?;
         let expected = if_match(&call.head)?;
         let body = body::read(&call.head, call.body, limits::BODY_BYTES_MAX).await?;
@@ -41,7 +70,7 @@ impl Public {
         if !self.gate.catalog().has_item(&item) {
             return Err(Refusal::UnknownItem(item).into());
         }
-        self.change_cart(user, expected, CartChange::Put { item, quantity }).await
+        self.change_cart(user, expected, change(item, quantity)).await
     }
 
     pub(super) async fn take_out_of_cart(&self, item: &str, call: Call) -> Result<Answer, Problem> {
@@ -51,16 +80,50 @@ impl Public {
         self.change_cart(user, expected, CartChange::Remove { item }).await
     }
 
+    pub(super) async fn clear_cart(&self, call: Call) -> Result<Answer, Problem> {
+        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let expected = if_match(&call.head)?;
+        self.change_cart(user, expected, CartChange::Clear).await
+    }
+
+    /// A guest has logged in: what they had put into their cart comes into the user's.
+    pub(super) async fn merge_carts(&self, call: Call) -> Result<Answer, Problem> {
+        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let expected = if_match(&call.head)?;
+        let body = body::read(&call.head, call.body, limits::BODY_BYTES_MAX).await?;
+        let wanted: Merge = body::parse(&call.head, &body)?;
+        let guest = UserId::parse(&wanted.guest_id).ok();
+        // Nobody empties the cart of a user by naming them.
+        let guest = guest.filter(|guest| guest.as_str().starts_with(GUEST) && *guest != user);
+        let guest = guest.ok_or_else(|| {
+            Problem::malformed(format!(
+                "guest_id must be another user id, and begin with `{GUEST}`"
+            ))
+        })?;
+        let keys = [CartKey::of(&guest), CartKey::of(&user)];
+        let merged = self.store.merge_carts(guest, user, expected);
+        self.changed(merged, &keys).await
+    }
+
     async fn change_cart(
         &self,
         user: UserId,
         expected: Option<u64>,
         change: CartChange,
     ) -> Result<Answer, Problem> {
-        let changed = self.store.change_cart(user, expected, change);
+        let keys = [CartKey::of(&user)];
+        self.changed(self.store.change_cart(user, expected, change), &keys).await
+    }
+
+    async fn changed(
+        &self,
+        change: Job<'_, Result<Cart, CartRefusal>>,
+        keys: &[CartKey],
+    ) -> Result<Answer, Problem> {
         // A write that nobody waits for any more is written all the same.
-        let cart = self.ask_store(changed, Denied::OutcomeUnknown).await??;
-        Ok(shown(&cart))
+        let changed = self.ask_store(change, Denied::OutcomeUnknown).await;
+        self.carts.forget(keys);
+        Ok(shown(&changed??))
     }
 }
 

@@ -15,17 +15,8 @@ impl Public {
     /// Newest first, in pages: `?limit=` and `?after=`, which is the last page's `next`.
     pub(super) async fn list_orders(&self, call: Call) -> Result<Answer, Problem> {
         let user = self.identity.require(call.peer.ip(), &call.head)?;
-        let limit = match call.head.query("limit") {
-            None => limits::ORDERS_PAGE_MAX,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|limit| (1..=limits::ORDERS_PAGE_MAX).contains(limit))
-                .ok_or_else(|| {
-                    let most = limits::ORDERS_PAGE_MAX;
-                    Problem::malformed(format!("limit must be a number from 1 to {most}"))
-                })?,
-        };
+        let most = limits::ORDERS_PAGE_MAX;
+        let limit = call.head.number("limit", most, 1..=most)?;
         let after = match call.head.query("after") {
             None => None,
             Some(token) => Some(OrderMark::parse(token).ok_or_else(|| {

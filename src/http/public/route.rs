@@ -13,6 +13,7 @@ pub(super) enum Route<'p> {
     Order { id: &'p str },
     Cart,
     CartItem { item: &'p str },
+    CartMerge,
     Time,
     Health,
 }
@@ -28,12 +29,13 @@ enum Name {
     Order,
     Cart,
     CartItem,
+    CartMerge,
     Time,
     Health,
 }
 
 /// Patterns, which are also the `route` label of metrics: a path itself would be a label per user.
-pub(in crate::http) const PATTERNS: [&str; 10] = [
+pub(in crate::http) const PATTERNS: [&str; 11] = [
     "/v1/sales",
     "/v1/sales/{sale}",
     "/v1/sales/{sale}/reservations",
@@ -42,10 +44,11 @@ pub(in crate::http) const PATTERNS: [&str; 10] = [
     "/v1/orders/{id}",
     "/v1/cart",
     "/v1/cart/items/{item}",
+    "/v1/cart/merge",
     "/v1/time",
     "/healthz",
 ];
-const NAMES: [Name; 10] = [
+const NAMES: [Name; 11] = [
     Name::Sales,
     Name::Sale,
     Name::Reservations,
@@ -54,6 +57,7 @@ const NAMES: [Name; 10] = [
     Name::Order,
     Name::Cart,
     Name::CartItem,
+    Name::CartMerge,
     Name::Time,
     Name::Health,
 ];
@@ -86,6 +90,7 @@ impl Router {
             Name::Order => Route::Order { id: parameter("id") },
             Name::Cart => Route::Cart,
             Name::CartItem => Route::CartItem { item: parameter("item") },
+            Name::CartMerge => Route::CartMerge,
             Name::Time => Route::Time,
             Name::Health => Route::Health,
         })
@@ -104,8 +109,9 @@ impl Route<'_> {
             Route::Order { .. } => 5,
             Route::Cart => 6,
             Route::CartItem { .. } => 7,
-            Route::Time => 8,
-            Route::Health => 9,
+            Route::CartMerge => 8,
+            Route::Time => 9,
+            Route::Health => 10,
         }
     }
 
@@ -116,12 +122,12 @@ impl Route<'_> {
             | Route::Sale { .. }
             | Route::Orders
             | Route::Order { .. }
-            | Route::Cart
             | Route::Time
             | Route::Health => "GET, HEAD",
-            Route::Reservations { .. } => "POST",
+            Route::Cart => "GET, HEAD, DELETE",
+            Route::Reservations { .. } | Route::CartMerge => "POST",
             Route::Reservation { .. } => "GET, HEAD, DELETE",
-            Route::CartItem { .. } => "PUT, DELETE",
+            Route::CartItem { .. } => "PUT, POST, DELETE",
         }
     }
 }

@@ -110,8 +110,12 @@ impl Scripts {
 struct Forgetful;
 
 impl Recall for Forgetful {
-    fn hold(&self, _lane: LaneId) -> Box<dyn Send> {
-        Box::new(())
+    fn hold(&self, _lane: LaneId) -> Result<Box<dyn Send>, String> {
+        Ok(Box::new(()))
+    }
+
+    fn still_holds(&self, lane: LaneId) -> Result<Position, String> {
+        self.digested(lane)
     }
 
     fn digested(&self, _lane: LaneId) -> Result<Position, String> {

@@ -22,9 +22,18 @@ use crate::sale::{LaneId, Status};
 
 /// What remembers a lane when its Redis does not.
 pub trait Recall: Send + Sync {
-    /// Keeps the books of a lane where they are for as long as the answer lives. Blocks until nothing
-    /// is on its way into them.
-    fn hold(&self, lane: LaneId) -> Box<dyn Send>;
+    /// Keeps the books of a lane where they are for as long as the answer lives: takes their lease. Blocks
+    /// until nothing is on its way into them.
+    ///
+    /// # Errors
+    /// Another gateway has the lease, or the books do not answer; it is tried again later.
+    fn hold(&self, lane: LaneId) -> Result<Box<dyn Send>, String>;
+
+    /// Makes sure that the lease is still ours; says where the books are. Blocks.
+    ///
+    /// # Errors
+    /// It is not, or the books do not answer.
+    fn still_holds(&self, lane: LaneId) -> Result<Position, String>;
 
     /// How far the books have a lane. Blocks.
     ///
@@ -184,7 +193,7 @@ pub fn open(
         return Ok(Opened { position: meta.position, rebuilt: false, lost: 0 });
     }
     // Nothing may come into the books between what is read of them and what is written from it.
-    let _held = recall.hold(lane);
+    let _held = recall.hold(lane).map_err(Closed::Books)?;
     // Looked at before the fence is taken: whoever cannot mend the lane keeps nobody from it, and the
     // long part is done when the time for the rest begins to count.
     let state = recall.recall(lane).map_err(Closed::Books)?;
@@ -196,7 +205,7 @@ pub fn open(
     if !taken {
         return Err(Closed::Another);
     }
-    Recovery { connection, lane, gateway, keys, history }.run(&meta, seen, known)
+    Recovery { connection, lane, gateway, keys, history, recall }.run(&meta, seen, known)
 }
 
 /// What books and outbox know of a lane together.
@@ -256,6 +265,7 @@ struct Recovery<'r> {
     gateway: &'r Gateway,
     keys: Keys,
     history: &'r str,
+    recall: &'r dyn Recall,
 }
 
 impl Recovery<'_> {
@@ -290,6 +300,11 @@ impl Recovery<'_> {
             error!(%lane, lost, "Redis has lost events that were answered");
         }
         self.write(state, &known.entries)?;
+        // Whatever came into the books meanwhile is not in what was written.
+        let there = self.recall.still_holds(lane).map_err(Closed::Books)?;
+        if there != books {
+            return Err(Closed::Another);
+        }
         self.reopen(position, state.now().0, Some(position.seq))?;
         if position.seq > 0 {
             warn!(%lane, epoch = position.epoch, seq = position.seq, "the lane was written anew");

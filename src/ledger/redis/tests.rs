@@ -16,8 +16,12 @@ use crate::outbox::stream;
 struct Memory(Mutex<Vec<stream::Entry>>);
 
 impl Recall for Memory {
-    fn hold(&self, _lane: LaneId) -> Box<dyn Send> {
-        Box::new(())
+    fn hold(&self, _lane: LaneId) -> Result<Box<dyn Send>, String> {
+        Ok(Box::new(()))
+    }
+
+    fn still_holds(&self, lane: LaneId) -> Result<Position, String> {
+        self.digested(lane)
     }
 
     fn digested(&self, _lane: LaneId) -> Result<Position, String> {

@@ -1,11 +1,13 @@
 //! Reading and changing carts.
 
-use rusqlite::{Connection, Row, TransactionBehavior, params};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
-use crate::carts::{Cart, CartChange, CartLine, CartRefusal};
+use super::orders::lines_of;
+use crate::carts::{Cart, CartChange, CartLine, CartRefusal, GoneLine, LineWrite};
+use crate::clock::{Clock, Millis, SystemClock};
 use crate::limits;
-use crate::sale::UserId;
-use crate::sqlite::from_sql;
+use crate::sale::{ItemId, UserId};
+use crate::sqlite::{as_sql, from_sql};
 
 /// The cart as one instant of the books has it.
 pub(super) fn read(connection: &mut Connection, user: &UserId) -> rusqlite::Result<Cart> {
@@ -33,10 +35,32 @@ fn read_in(connection: &Connection, user: &UserId) -> rusqlite::Result<Cart> {
         })
     };
     let lines = lines.query_map([user.as_str()], line)?.collect::<Result<_, _>>()?;
-    Ok(Cart { version: from_sql(version), lines })
+    Ok(Cart { version: from_sql(version), lines, gone: gone(connection, user)? })
 }
 
-/// One decision: look at the version, change the line, raise the version.
+fn gone(connection: &Connection, user: &UserId) -> rusqlite::Result<Vec<GoneLine>> {
+    let since = SystemClock.now().0.saturating_sub(limits::CART_GONE_MS);
+    let mut query = connection.prepare_cached(
+        "SELECT order_id, lines, updated_at FROM orders
+         WHERE user_id = ?1 AND status = 'expired' AND updated_at > ?2
+         ORDER BY updated_at DESC LIMIT ?3",
+    )?;
+    let parameters = params![user.as_str(), as_sql(since), as_sql(limits::CART_GONE_MAX as u64)];
+    let mut rows = query.query(parameters)?;
+    let mut gone = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (reservation_id, at): (String, i64) = (row.get(0)?, row.get(2)?);
+        gone.extend(lines_of(row, 1)?.into_iter().map(|line| GoneLine {
+            item: line.item.to_string(),
+            quantity: line.quantity.into(),
+            reservation_id: reservation_id.clone(),
+            at: Millis(from_sql(at)),
+        }));
+    }
+    Ok(gone)
+}
+
+/// One decision: look at the version, change the lines, raise the version.
 pub(super) fn change(
     connection: &mut Connection,
     user: &UserId,
@@ -45,39 +69,63 @@ pub(super) fn change(
 ) -> rusqlite::Result<Result<Cart, CartRefusal>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let before = read_in(&transaction, user)?;
-    if expected.is_some_and(|expected| expected != before.version) {
-        return Ok(Err(CartRefusal::VersionMismatch { current: before.version }));
-    }
-    let own = |line: &&CartLine| line.reservation_id.is_none();
-    let changed = match change {
-        CartChange::Put { item, quantity } => {
-            let known = before.lines.iter().filter(own).find(|line| line.item == item.as_str());
-            let lines = before.lines.iter().filter(own).count();
-            if known.is_none() && lines >= limits::CART_LINES_MAX {
-                return Ok(Err(CartRefusal::TooManyLines));
-            }
-            let same = known.is_some_and(|line| line.quantity == u64::from(*quantity));
-            if !same {
-                transaction
-                    .prepare_cached(
-                        "INSERT INTO cart_lines (user_id, item_id, reservation_id, quantity)
-                         VALUES (?1, ?2, '', ?3)
-                         ON CONFLICT DO UPDATE SET quantity = excluded.quantity",
-                    )?
-                    .execute(params![user.as_str(), item.as_str(), quantity])?;
-            }
-            !same
-        }
-        CartChange::Remove { item } => {
-            let mut delete = transaction.prepare_cached(
-                "DELETE FROM cart_lines
-                 WHERE user_id = ?1 AND item_id = ?2 AND reservation_id = ''",
-            )?;
-            delete.execute(params![user.as_str(), item.as_str()])? > 0
-        }
+    let writes = match before.plan(expected, change) {
+        Ok(writes) if writes.is_empty() => return Ok(Ok(before)),
+        Ok(writes) => writes,
+        Err(refusal) => return Ok(Err(refusal)),
     };
-    if !changed {
-        return Ok(Ok(before));
+    write(&transaction, user, &writes)?;
+    let after = read_in(&transaction, user)?;
+    transaction.commit()?;
+    Ok(Ok(after))
+}
+
+/// The same with what a guest has in theirs, which is emptied.
+pub(super) fn merge(
+    connection: &mut Connection,
+    guest: &UserId,
+    user: &UserId,
+    expected: Option<u64>,
+) -> rusqlite::Result<Result<Cart, CartRefusal>> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let theirs = read_in(&transaction, guest)?;
+    let before = read_in(&transaction, user)?;
+    let writes = match before.plan_merge(expected, &theirs) {
+        Ok(writes) => writes,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    write(&transaction, user, &writes)?;
+    // Clearing is never refused.
+    let cleared = theirs.plan(None, &CartChange::Clear).unwrap_or_default();
+    write(&transaction, guest, &cleared)?;
+    let after = read_in(&transaction, user)?;
+    transaction.commit()?;
+    Ok(Ok(after))
+}
+
+fn write(
+    transaction: &Transaction<'_>,
+    user: &UserId,
+    writes: &[LineWrite],
+) -> rusqlite::Result<()> {
+    if writes.is_empty() {
+        return Ok(());
+    }
+    let mut set = transaction.prepare_cached(
+        "INSERT INTO cart_lines (user_id, item_id, reservation_id, quantity)
+         VALUES (?1, ?2, '', ?3)
+         ON CONFLICT DO UPDATE SET quantity = excluded.quantity",
+    )?;
+    let mut remove = transaction.prepare_cached(
+        "DELETE FROM cart_lines WHERE user_id = ?1 AND item_id = ?2 AND reservation_id = ''",
+    )?;
+    for write in writes {
+        match write {
+            LineWrite::Set(item, units) => {
+                set.execute(params![user.as_str(), item, as_sql(*units)])?
+            }
+            LineWrite::Remove(item) => remove.execute(params![user.as_str(), item])?,
+        };
     }
     transaction
         .prepare_cached(
@@ -85,7 +133,23 @@ pub(super) fn change(
              ON CONFLICT DO UPDATE SET changes = changes + 1",
         )?
         .execute([user.as_str()])?;
-    let after = read_in(&transaction, user)?;
-    transaction.commit()?;
-    Ok(Ok(after))
+    Ok(())
+}
+
+/// Carts with lines of these items.
+pub(super) fn with_items(
+    connection: &mut Connection,
+    items: &[ItemId],
+    max: usize,
+) -> rusqlite::Result<Vec<(UserId, Cart)>> {
+    let transaction = connection.transaction()?;
+    let items = serde_json::Value::from_iter(items.iter().map(ItemId::as_str)).to_string();
+    let mut query = transaction.prepare_cached(
+        "SELECT DISTINCT user_id FROM cart_lines
+         WHERE item_id IN (SELECT value FROM json_each(?1)) LIMIT ?2",
+    )?;
+    let users = query.query_map(params![items, as_sql(max as u64)], |row| row.get(0))?;
+    let users: Vec<String> = users.collect::<Result<_, _>>()?;
+    let known = users.iter().filter_map(|user| UserId::parse(user).ok());
+    known.map(|user| Ok((user.clone(), read_in(&transaction, &user)?))).collect()
 }

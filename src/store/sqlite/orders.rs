@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Value, json};
 
 use crate::clock::Millis;
-use crate::orders::{Order, OrderMark, OrderStatus};
-use crate::sale::{ItemId, Line, ReservationId, SaleId, UserId};
+use crate::orders::{self, Order, OrderMark, OrderStatus};
+use crate::sale::{Line, ReservationId, SaleId, UserId};
 use crate::sqlite::{as_sql, from_sql};
 
 const COLUMNS: &str = "order_id, sale_id, status, lines, total, currency, created_at, expires_at, \
@@ -41,25 +41,11 @@ pub(super) fn page(
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Order> {
     let text = |column: usize| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
-    let bad = |column: usize, what: &str| {
-        let kind = rusqlite::types::Type::Text;
-        rusqlite::Error::FromSqlConversionFailure(column, kind, what.to_owned().into())
-    };
-    let lines: Vec<Value> =
-        serde_json::from_str(text(3)?).map_err(|error| bad(3, &error.to_string()))?;
-    let line = |line: &Value| {
-        Some(Line {
-            item: ItemId::parse(line["item_id"].as_str()?).ok()?,
-            quantity: u32::try_from(line["quantity"].as_u64()?).ok()?,
-            unit_price: line["unit_price"].as_u64()?,
-        })
-    };
-    let lines: Option<Vec<Line>> = lines.iter().map(line).collect();
     Ok(Order {
         id: ReservationId::parse(text(0)?).ok_or_else(|| bad(0, "not an order id"))?,
         sale: SaleId::parse(text(1)?).map_err(|error| bad(1, &error.to_string()))?,
         status: OrderStatus::parse(text(2)?).ok_or_else(|| bad(2, "not a status"))?,
-        lines: lines.ok_or_else(|| bad(3, "not lines"))?,
+        lines: lines_of(row, 3)?,
         total: from_sql(row.get(4)?),
         currency: Box::from(text(5)?),
         created_at: Millis(from_sql(row.get(6)?)),
@@ -67,6 +53,17 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Order> {
         updated_at: Millis(from_sql(row.get(8)?)),
         payment_ref: row.get(9)?,
     })
+}
+
+/// The lines in a column.
+pub(super) fn lines_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<Line>> {
+    let text = row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?;
+    orders::lines_of(text).ok_or_else(|| bad(column, "not lines"))
+}
+
+fn bad(column: usize, what: &str) -> rusqlite::Error {
+    let kind = rusqlite::types::Type::Text;
+    rusqlite::Error::FromSqlConversionFailure(column, kind, what.to_owned().into())
 }
 
 pub(super) fn audit_log(
@@ -87,7 +84,7 @@ pub(super) fn audit_log(
             "at": Millis(from_sql(row.get(0)?)).to_string(),
             "actor": row.get::<_, String>(1)?,
             "action": row.get::<_, String>(2)?,
-            "sale_id": row.get::<_, String>(3)?,
+            "sale_id": Some(row.get::<_, String>(3)?).filter(|sale| !sale.is_empty()),
             "subject": row.get::<_, Option<String>>(4)?,
             "before": document(row.get(5)?),
             "after": document(row.get(6)?),

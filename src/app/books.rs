@@ -1,0 +1,164 @@
+//! Opening the books, and knowing that they are this ledger's.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::carts::CartCache;
+use crate::config::Settings;
+use crate::ledger::Durability;
+use crate::store::postgres::{self, Listener, News, PostgresStore};
+use crate::store::sqlite::{self, Archives, SqliteStore};
+use crate::store::{Holder, Store, StoreAt, StoreError};
+use crate::writer::Progress;
+
+/// The books of a running gateway.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn Store>,
+    /// The same, where other gateways write them as well.
+    shared: Option<Arc<PostgresStore>>,
+    /// Held as long as the books are open: a file is one process's.
+    pub(super) lock: Option<File>,
+}
+
+/// Why the books cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BooksError {
+    /// The configuration says nothing that can be done.
+    #[error("{0}")]
+    Settings(String),
+    /// The file.
+    #[error(transparent)]
+    Sqlite(#[from] sqlite::OpenError),
+    /// The database.
+    #[error(transparent)]
+    Postgres(#[from] postgres::OpenError),
+    /// The file is used by another process, or cannot be locked.
+    #[error("{path}: {cause}", path = path.display())]
+    Locked {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// They do not answer.
+    #[error("the books do not answer: {0}")]
+    Silent(#[from] StoreError),
+    /// They are another ledger's.
+    #[error(
+        "these books were made with another ledger ({found}) than this one ({own}): each ledger has \
+         books of its own; name another database, or the ledger that these belong to"
+    )]
+    Foreign {
+        /// Whose they are.
+        found: String,
+        /// Who we are.
+        own: String,
+    },
+}
+
+impl Opened {
+    /// Opens the books that the settings name.
+    pub(super) async fn open(settings: &Settings) -> Result<Self, BooksError> {
+        let at = StoreAt::of(settings.database_url.as_deref(), &settings.data_dir);
+        let shared = settings.redis_url.is_some();
+        let opened = match at.map_err(BooksError::Settings)? {
+            StoreAt::File(path) => {
+                let archives = if shared { Archives::Yes } else { Archives::No };
+                // The data dir is locked as a whole.
+                let elsewhere = settings.database_url.is_some();
+                let lock = elsewhere.then(|| lock(&path)).transpose()?;
+                let store = Arc::new(SqliteStore::open(&path, archives)?);
+                Self { store, shared: None, lock }
+            }
+            StoreAt::Postgres(url) => {
+                let database = postgres::Settings {
+                    url: &url,
+                    migrate_url: settings.store.migrate_url.as_deref(),
+                    connections: settings.store.connections,
+                    shared,
+                    stores_promises: settings.promised() == Durability::Stored,
+                };
+                let store = Arc::new(PostgresStore::open(&database).await?);
+                let shared = shared.then(|| Arc::clone(&store));
+                Self { store, shared, lock: None }
+            }
+        };
+        opened.check_ledger(settings).await?;
+        Ok(opened)
+    }
+
+    /// Events of another ledger under the same numbers would be taken for ours.
+    async fn check_ledger(&self, settings: &Settings) -> Result<(), BooksError> {
+        let lanes = settings.ledger.lanes;
+        let own = if settings.redis_url.is_some() {
+            format!("redis, ledger.lanes={lanes}")
+        } else if settings.database_url.is_none() {
+            "embedded".to_owned()
+        } else {
+            format!("embedded, {}", gateway_id(&settings.data_dir)?)
+        };
+        let found = self.store.bind(own.clone()).await?;
+        if found == own { Ok(()) } else { Err(BooksError::Foreign { found, own }) }
+    }
+
+    /// Hears what other gateways do to the same books.
+    pub(super) fn listen(&self, carts: &Arc<CartCache>, progress: &Progress) -> Option<Listener> {
+        let (carts, progress) = (Arc::clone(carts), progress.clone());
+        let store = self.shared.as_ref()?;
+        carts.set_told(false);
+        Some(store.listen(move |news| match news {
+            News::Digested(lane, position) => progress.heard(lane, position),
+            News::Carts(keys) => carts.forget(&keys),
+            News::Heard => carts.set_told(true),
+            News::Unheard => carts.set_told(false),
+        }))
+    }
+}
+
+/// Keeps other processes from a file of books.
+fn lock(path: &Path) -> Result<File, BooksError> {
+    let path = path.with_extension("lock");
+    let error = |cause: io::Error| BooksError::Locked { path: path.clone(), cause };
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(error)?;
+    file.try_lock().map_err(|busy| error(busy.into()))?;
+    Ok(file)
+}
+
+/// The name in leases of the gateway of a data dir: the same after a restart, so that it goes on at once.
+pub(super) fn holder(settings: &Settings) -> Result<Holder, BooksError> {
+    if settings.database_url.is_none() {
+        return Ok(Holder::random());
+    }
+    let digest = Sha256::digest(gateway_id(&settings.data_dir)?);
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&digest[..8]);
+    Ok(Holder(u64::from_be_bytes(bytes)))
+}
+
+/// The name of the gateway of a data dir, made when it is first needed.
+fn gateway_id(dir: &Path) -> Result<String, BooksError> {
+    let path = dir.join("gateway.id");
+    let error = |cause: io::Error| BooksError::Locked { path: path.clone(), cause };
+    match std::fs::read_to_string(&path) {
+        Ok(id) => Ok(id.trim().to_owned()),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+            let id = uuid::Uuid::new_v4().to_string();
+            let made = dir.join("gateway.id.new");
+            let write = || {
+                let mut file = File::create(&made)?;
+                io::Write::write_all(&mut file, id.as_bytes())?;
+                file.sync_all()?;
+                std::fs::rename(&made, &path)?;
+                File::open(dir)?.sync_all()
+            };
+            write().map_err(error)?;
+            Ok(id)
+        }
+        Err(cause) => Err(error(cause)),
+    }
+}

@@ -1,0 +1,304 @@
+//! The store for many gateways: the books in a PostgreSQL database.
+//!
+//! Two pools: what buyers ask for must not keep the books from being written. Every wait has a bound: for a
+//! connection, for a statement (on the server), and for the answer (here); a connection that did not
+//! answer in time is closed, not used again.
+
+mod archive;
+mod carts;
+pub(super) mod connect;
+mod dead;
+mod digest;
+mod lease;
+mod news;
+mod orders;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use deadpool_postgres::{Client, Object, Pool, PoolError, TimeoutType};
+use serde_json::Value;
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+pub use connect::{OpenError, Settings, check_url};
+pub use news::{Listener, News};
+
+pub(super) use self::archive::record_of;
+
+use self::connect::Target;
+use super::{
+    Batch, Claim, DeadLetter, DeadMark, Digested, Holder, Job, Retried, Store, StoreError,
+};
+use crate::carts::{Cart, CartChange, CartRefusal};
+use crate::clock::Millis;
+use crate::engine::{Actor, Position};
+use crate::limits;
+use crate::orders::{Order, OrderMark};
+use crate::outbox::Record;
+use crate::sale::{ItemId, LaneId, ReservationId, UserId};
+
+/// The books in a database.
+pub struct PostgresStore {
+    target: Target,
+    /// For the writer, and for what the product itself asks.
+    own: Pool,
+    /// For what buyers and operators ask.
+    asked: Pool,
+    /// Whether what was digested is kept whole, for a ledger that can forget, and other gateways are
+    /// told of it: the ledger is shared.
+    shared: bool,
+}
+
+/// Runs one job on a connection of a pool, within bounds.
+macro_rules! run {
+    ($pool:expr, |$client:ident| $work:expr) => {
+        Box::pin(async move {
+            let $client = take(&$pool).await?;
+            let answer = bounded($work).await;
+            settle($client, answer)
+        })
+    };
+    ($pool:expr, |mut $client:ident| $work:expr) => {
+        Box::pin(async move {
+            let mut $client = take(&$pool).await?;
+            let answer = bounded($work).await;
+            settle($client, answer)
+        })
+    };
+}
+
+impl PostgresStore {
+    /// Connects, and brings the tables up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what cannot be done, and where something has to be set, what.
+    pub async fn open(settings: &Settings<'_>) -> Result<Self, OpenError> {
+        let target = Target::of(settings.url)?;
+        target.migrate(settings.migrate_url).await?;
+        let own = target.pool(limits::STORE_WRITERS, connect::FOR_WRITER)?;
+        let asked = target.pool(settings.connections, connect::FOR_ASKED)?;
+        let store = Self { target, own, asked, shared: settings.shared };
+        store.check(settings).await?;
+        Ok(store)
+    }
+
+    /// Hears what other gateways tell, until the answer is dropped.
+    pub fn listen(&self, hear: impl Fn(News) + Send + Sync + 'static) -> Listener {
+        news::listen(self.target.clone(), hear)
+    }
+
+    async fn check(&self, settings: &Settings<'_>) -> Result<(), OpenError> {
+        let client = self.own.get().await.map_err(OpenError::unreachable)?;
+        if settings.stores_promises {
+            for (setting, wrong) in [("fsync", "off"), ("synchronous_commit", "off")] {
+                let row = client.query_one("SELECT current_setting($1)", &[&setting]).await;
+                let found: String = row.map_err(OpenError::refused)?.get(0);
+                if found == wrong {
+                    return Err(OpenError::Unfit { setting, found });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A connection of a pool, or word that too many wait for one.
+async fn take(pool: &Pool) -> Result<Client, StoreError> {
+    if pool.status().waiting >= limits::STORE_QUEUE {
+        return Err(StoreError::Overloaded);
+    }
+    pool.get().await.map_err(|error| match error {
+        PoolError::Timeout(TimeoutType::Wait) => StoreError::Overloaded,
+        PoolError::Backend(error) => StoreError::Failed(with_cause(&error)),
+        PoolError::Timeout(_)
+        | PoolError::Closed
+        | PoolError::NoRuntimeSpecified
+        | PoolError::PostCreateHook(_) => StoreError::Failed(error.to_string()),
+    })
+}
+
+async fn bounded<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(Duration::from_millis(limits::STORE_CALL_MS), work).await {
+        Ok(answer) => answer,
+        Err(_) => Err(StoreError::Failed("no answer in time".to_owned())),
+    }
+}
+
+/// A connection whose last job failed may be in any state: it is closed.
+fn settle<T>(client: Client, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+    if matches!(answer, Err(StoreError::Failed(_))) {
+        drop(Object::take(client));
+    }
+    answer
+}
+
+impl Store for PostgresStore {
+    fn cursor(&self, lane: LaneId) -> Job<'_, Position> {
+        run!(self.own, |client| lease::cursor(&client, lane))
+    }
+
+    fn bind(&self, ledger: String) -> Job<'_, String> {
+        run!(self.own, |client| lease::bind(&client, &ledger))
+    }
+
+    fn claim(&self, lane: LaneId, holder: Holder) -> Job<'_, Claim> {
+        run!(self.own, |mut client| lease::claim(&mut client, lane, holder))
+    }
+
+    fn release(&self, lane: LaneId, holder: Holder) -> Job<'_, ()> {
+        run!(self.own, |client| lease::release(&client, lane, holder))
+    }
+
+    fn digest(&self, batch: Arc<Batch>) -> Job<'_, Digested> {
+        run!(self.own, |mut client| digest::digest(&mut client, &batch, self.shared))
+    }
+
+    fn archive(&self, lane: LaneId, seq: u64, max: usize) -> Job<'_, Vec<Record>> {
+        run!(self.own, |client| archive::read(&client, lane, seq, max))
+    }
+
+    fn order(&self, user: UserId, id: ReservationId) -> Job<'_, Option<Order>> {
+        run!(self.asked, |client| orders::order(&client, &user, id))
+    }
+
+    fn orders(&self, user: UserId, after: Option<OrderMark>, max: usize) -> Job<'_, Vec<Order>> {
+        run!(self.asked, |client| orders::page(&client, &user, after, max))
+    }
+
+    fn cart(&self, user: UserId) -> Job<'_, Cart> {
+        run!(self.asked, |client| carts::read(&client, &user))
+    }
+
+    fn change_cart(
+        &self,
+        user: UserId,
+        expected: Option<u64>,
+        change: CartChange,
+    ) -> Job<'_, Result<Cart, CartRefusal>> {
+        let shared = self.shared;
+        run!(self.asked, |mut client| carts::change(&mut client, &user, expected, &change, shared))
+    }
+
+    fn merge_carts(
+        &self,
+        guest: UserId,
+        user: UserId,
+        expected: Option<u64>,
+    ) -> Job<'_, Result<Cart, CartRefusal>> {
+        let shared = self.shared;
+        run!(self.asked, |mut client| carts::merge(&mut client, &guest, &user, expected, shared))
+    }
+
+    fn carts_with(&self, items: Vec<ItemId>, max: usize) -> Job<'_, Vec<(UserId, Cart)>> {
+        run!(self.asked, |client| carts::with_items(&client, &items, max))
+    }
+
+    fn dead_letters(
+        &self,
+        after: Option<DeadMark>,
+        max: usize,
+    ) -> Job<'_, Vec<(LaneId, DeadLetter)>> {
+        run!(self.asked, |client| dead::page(&client, after, max))
+    }
+
+    fn retry_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, Option<Retried>> {
+        run!(self.own, |mut client| dead::retry(&mut client, mark, &actor, self.shared))
+    }
+
+    fn drop_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, bool> {
+        run!(self.own, |mut client| dead::drop(&mut client, mark, &actor))
+    }
+
+    fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {
+        run!(self.asked, |client| orders::audit_log(&client, skip, max))
+    }
+
+    fn ping(&self) -> Job<'_, ()> {
+        run!(self.own, |client| async {
+            client.query("SELECT count(*) FROM lanes", &[]).await?;
+            Ok(())
+        })
+    }
+}
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        let Some(refusal) = error.as_db_error() else {
+            return StoreError::Failed(with_cause(&error));
+        };
+        let text = match refusal.detail() {
+            Some(detail) => format!("{} ({detail})", refusal.message()),
+            None => refusal.message().to_owned(),
+        };
+        // Data exceptions, constraints, limits of a program, and what PostgreSQL itself did not expect: it may
+        // be the data. Everything else passes with time, or with an operator.
+        match refusal.code().code().get(..2) {
+            Some("22" | "23" | "54" | "XX") => StoreError::Rejected(text),
+            _ if *refusal.code() == SqlState::UNTRANSLATABLE_CHARACTER => {
+                StoreError::Rejected(text)
+            }
+            _ => StoreError::Failed(text),
+        }
+    }
+}
+
+/// tokio-postgres keeps what happened in the source of its errors.
+fn with_cause(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// PostgreSQL's integers are signed. None of ours comes near the sign.
+pub(super) fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// See [`number`].
+pub(super) fn whole(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+fn id(reservation: ReservationId) -> uuid::Uuid {
+    uuid::Uuid::from_bytes(*reservation.as_bytes())
+}
+
+/// An instant as a column takes it. What no calendar has becomes what no database takes.
+fn instant(at: Millis) -> SystemTime {
+    let latest = Duration::from_secs(u64::MAX >> 24);
+    UNIX_EPOCH + Duration::from_millis(at.0).min(latest)
+}
+
+pub(super) fn millis(at: SystemTime) -> Millis {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Columns keep microseconds; ours are whole milliseconds.
+    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use floodgate_loadtest::postgres_server::PostgresServer;
+
+    use super::*;
+
+    async fn open() -> (Arc<dyn Store>, PostgresServer) {
+        let server = PostgresServer::start_with(&["fsync=off"]).unwrap();
+        let store = open_at(&server.url()).await.unwrap();
+        (Arc::new(store), server)
+    }
+
+    async fn open_at(url: &str) -> Result<PostgresStore, OpenError> {
+        let settings = Settings {
+            url,
+            migrate_url: None,
+            connections: 8,
+            shared: true,
+            stores_promises: false,
+        };
+        PostgresStore::open(&settings).await
+    }
+
+    crate::store::contract::store_contract!(open);
+}

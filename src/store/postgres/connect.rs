@@ -1,0 +1,348 @@
+//! Reaching the database: addresses, TLS, pools, and tables that are up to date.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Client, Config, Error};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::with_cause;
+use crate::limits;
+
+/// The tables, as numbered steps that only go forward.
+#[allow(missing_docs, reason = "written by the macro")]
+mod schema {
+    refinery::embed_migrations!("src/store/postgres/migrations");
+}
+
+/// Held by whoever brings the tables up to date: "floodgat" in ASCII.
+const MIGRATES: i64 = 0x666c_6f6f_6467_6174;
+
+/// What a writer's session is set to. Its statements join a batch with tables that grow from nothing to
+/// millions of rows under one prepared plan: only the indexes serve at every size.
+pub(super) const FOR_WRITER: &str =
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+/// What the sessions for buyers are set to.
+pub(super) const FOR_ASKED: &str = "";
+
+/// How a store is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'s> {
+    /// `postgres://…`.
+    pub url: &'s str,
+    /// The same as a role that may change tables, if the other may not.
+    pub migrate_url: Option<&'s str>,
+    /// Connections for what buyers and operators ask.
+    pub connections: usize,
+    /// Whether other gateways write the same books.
+    pub shared: bool,
+    /// Whether a 201 promises what is stored.
+    pub stores_promises: bool,
+}
+
+/// Why the books cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address says nothing that can be done.
+    #[error("database_url: {0}")]
+    Url(String),
+    /// Nobody answers there.
+    #[error("PostgreSQL cannot be reached: {0}")]
+    Unreachable(String),
+    /// It answers, and refuses.
+    #[error("PostgreSQL refuses: {0}")]
+    Refused(String),
+    /// The tables cannot be brought up to date.
+    #[error(
+        "the tables cannot be brought up to date: {0}; give a role that may as \
+         store.migrate_url"
+    )]
+    Migrations(String),
+    /// It does not give what is promised.
+    #[error(
+        "durability `stored` needs PostgreSQL to sync what it commits, and {setting} is {found}: set \
+         it to on"
+    )]
+    Unfit {
+        /// Which setting.
+        setting: &'static str,
+        /// Its value.
+        found: String,
+    },
+}
+
+impl OpenError {
+    pub(super) fn unreachable(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => Self::from(error),
+            other @ (PoolError::Timeout(_)
+            | PoolError::Closed
+            | PoolError::NoRuntimeSpecified
+            | PoolError::PostCreateHook(_)) => Self::Unreachable(other.to_string()),
+        }
+    }
+
+    pub(super) fn refused(error: Error) -> Self {
+        Self::from(error)
+    }
+}
+
+impl From<Error> for OpenError {
+    fn from(error: Error) -> Self {
+        match error.as_db_error() {
+            Some(refusal) => Self::Refused(refusal.message().to_owned()),
+            None => Self::Unreachable(with_cause(&error)),
+        }
+    }
+}
+
+/// A database, and how to speak to it.
+#[derive(Clone)]
+pub(in crate::store) struct Target {
+    config: Config,
+    tls: MakeRustlsConnect,
+}
+
+/// Checks an address without connecting.
+///
+/// # Errors
+/// In words, naming the key.
+pub fn check_url(url: &str) -> Result<(), String> {
+    Target::of(url).map(drop).map_err(|error| error.to_string())
+}
+
+impl Target {
+    pub(in crate::store) fn of(url: &str) -> Result<Self, OpenError> {
+        let (url, ssl) = Ssl::split(url)?;
+        let mut config: Config =
+            url.parse().map_err(|error: Error| OpenError::Url(with_cause(&error)))?;
+        if config.get_hosts().is_empty() {
+            return Err(OpenError::Url("it names no host".to_owned()));
+        }
+        let nearby = config.get_hosts().iter().all(is_nearby);
+        let encrypts = ssl.encrypts.unwrap_or(!nearby);
+        config.ssl_mode(if encrypts { SslMode::Require } else { SslMode::Disable });
+        if config.get_application_name().is_none() {
+            config.application_name("floodgate");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_millis(limits::STORE_CONNECT_MS));
+        }
+        config.keepalives_idle(Duration::from_secs(30));
+        config.tcp_user_timeout(Duration::from_millis(limits::STORE_CALL_MS));
+        let tls = MakeRustlsConnect::new(ssl.config(encrypts)?);
+        Ok(Self { config, tls })
+    }
+
+    pub(super) fn pool(
+        &self,
+        connections: usize,
+        session: &'static str,
+    ) -> Result<Pool, OpenError> {
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(self.config.clone(), self.tls.clone(), recycling);
+        let wait = Some(Duration::from_millis(limits::STORE_WAIT_MS));
+        let connect = Some(Duration::from_millis(limits::STORE_CONNECT_MS));
+        let timeout = limits::STORE_CALL_MS;
+        let prepare = format!(
+            "SET statement_timeout = {timeout}; SET lock_timeout = {timeout};
+             SET idle_in_transaction_session_timeout = {timeout}; {session}"
+        );
+        let prepare: Arc<str> = prepare.into();
+        Pool::builder(manager)
+            .max_size(connections)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(wait)
+            .create_timeout(connect)
+            .recycle_timeout(connect)
+            .post_create(Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+                let prepare = Arc::clone(&prepare);
+                Box::pin(
+                    async move { client.batch_execute(&prepare).await.map_err(HookError::Backend) },
+                )
+            }))
+            .build()
+            .map_err(|error| OpenError::Unreachable(error.to_string()))
+    }
+
+    /// A connection of its own; it lives as long as its task.
+    pub(in crate::store) async fn connect(&self) -> Result<(Client, JoinHandle<()>), OpenError> {
+        let (client, connection) = self.config.connect(self.tls.clone()).await?;
+        let task = tokio::spawn(async move {
+            // Whoever waits for an answer of it is told.
+            let _ = connection.await;
+        });
+        Ok((client, task))
+    }
+
+    /// The same; what the server tells unasked goes to `told`.
+    pub(super) async fn connect_and_hear(
+        &self,
+        told: tokio::sync::mpsc::Sender<String>,
+    ) -> Result<(Client, JoinHandle<()>), OpenError> {
+        let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
+        let task = tokio::spawn(async move {
+            while let Some(Ok(message)) =
+                std::future::poll_fn(|context| connection.poll_message(context)).await
+            {
+                if let tokio_postgres::AsyncMessage::Notification(notification) = message
+                    && told.send(notification.payload().to_owned()).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Ok((client, task))
+    }
+
+    /// Brings the tables up to date, as another role where one is given, which then lets ours use them.
+    pub(super) async fn migrate(&self, migrate_url: Option<&str>) -> Result<(), OpenError> {
+        let newest =
+            schema::migrations::runner().get_migrations().last().map(|step| step.version());
+        let (client, task) = self.connect().await?;
+        let there: Result<Option<i32>, Error> = client
+            .query_one("SELECT max(version) FROM refinery_schema_history", &[])
+            .await
+            .map(|row| row.get(0));
+        let user: String = client.query_one("SELECT current_user::text", &[]).await?.get(0);
+        drop(client);
+        // It ends with its client.
+        let _ = task.await;
+        if there.is_ok_and(|there| there.map(i64::from) == newest.map(i64::from)) {
+            return Ok(());
+        }
+        let owner = match migrate_url {
+            Some(url) => Self::of(url)?,
+            None => self.clone(),
+        };
+        let (mut client, task) = owner.connect().await?;
+        let failed = |error: Error| OpenError::Migrations(with_cause(&error));
+        // Of several gateways that start together one does it; the lock ends with the connection.
+        client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATES]).await.map_err(failed)?;
+        schema::migrations::runner()
+            .run_async(&mut client)
+            .await
+            .map_err(|error| OpenError::Migrations(error.to_string()))?;
+        if migrate_url.is_some() {
+            let user = format!("\"{}\"", user.replace('"', "\"\""));
+            let grant = format!(
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA current_schema TO {user}"
+            );
+            // A schema is no expression there.
+            let schema: String =
+                client.query_one("SELECT quote_ident(current_schema)", &[]).await?.get(0);
+            let grant = grant.replace("current_schema", &schema);
+            client.batch_execute(&grant).await.map_err(failed)?;
+        }
+        drop(client);
+        let _ = task.await;
+        Ok(())
+    }
+}
+
+fn is_nearby(host: &Host) -> bool {
+    match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => {
+            let address: Option<std::net::IpAddr> = name.parse().ok();
+            name == "localhost" || address.is_some_and(|address| address.is_loopback())
+        }
+    }
+}
+
+/// What an address says of TLS, in libpq's words. There is no encryption without verification here:
+/// whoever can read the traffic of a peer that is not verified can also answer for it.
+struct Ssl {
+    encrypts: Option<bool>,
+    roots: Option<String>,
+}
+
+impl Ssl {
+    /// Takes `sslmode` and `sslrootcert` out of an address.
+    fn split(url: &str) -> Result<(String, Self), OpenError> {
+        let mut ssl = Self { encrypts: None, roots: None };
+        let Some((base, query)) = url.split_once('?') else { return Ok((url.to_owned(), ssl)) };
+        let mut rest = Vec::new();
+        for pair in query.split('&') {
+            match pair.split_once('=') {
+                Some(("sslmode", mode)) => {
+                    ssl.encrypts = Some(match mode {
+                        "disable" => false,
+                        "require" | "verify-ca" | "verify-full" => true,
+                        other => {
+                            return Err(OpenError::Url(format!(
+                                "sslmode={other}: must be disable, require, verify-ca or verify-full"
+                            )));
+                        }
+                    });
+                }
+                Some(("sslrootcert", file)) => ssl.roots = Some(file.replace("%2F", "/")),
+                _ => rest.push(pair),
+            }
+        }
+        let joined = rest.join("&");
+        let mark = if joined.is_empty() { "" } else { "?" };
+        Ok((format!("{base}{mark}{joined}"), ssl))
+    }
+
+    fn config(&self, encrypts: bool) -> Result<ClientConfig, OpenError> {
+        let roots = if encrypts { self.roots()? } else { RootCertStore::empty() };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| OpenError::Url(error.to_string()))?;
+        Ok(config.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    fn roots(&self) -> Result<RootCertStore, OpenError> {
+        let mut roots = RootCertStore::empty();
+        match &self.roots {
+            None => {
+                let found = rustls_native_certs::load_native_certs();
+                roots.add_parsable_certificates(found.certs);
+            }
+            Some(file) => {
+                let bad = |error: String| OpenError::Url(format!("sslrootcert={file}: {error}"));
+                let certificates =
+                    CertificateDer::pem_file_iter(file).map_err(|error| bad(error.to_string()))?;
+                for certificate in certificates {
+                    let certificate = certificate.map_err(|error| bad(error.to_string()))?;
+                    roots.add(certificate).map_err(|error| bad(error.to_string()))?;
+                }
+            }
+        }
+        Ok(roots)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an address says of TLS is taken out of it, and nearby databases need none.
+    #[test]
+    fn addresses() {
+        let mode = |url: &str| Target::of(url).map(|target| target.config.get_ssl_mode());
+        assert_eq!(mode("postgres://a@127.0.0.1/x").unwrap(), SslMode::Disable);
+        assert_eq!(mode("postgres://a@localhost/x?sslmode=require").unwrap(), SslMode::Require);
+        assert_eq!(mode("postgres://a@db.example/x").unwrap(), SslMode::Require);
+        assert_eq!(mode("postgres://a@db.example/x?sslmode=disable").unwrap(), SslMode::Disable);
+        for bad in [
+            "postgres://a@h/x?sslmode=prefer",
+            "postgres://a@h/x?sslmode=require&sslrootcert=/nowhere",
+            "postgres://",
+            "postgres://a@h/x?unknown=1",
+        ] {
+            let error = mode(bad).unwrap_err().to_string();
+            assert!(error.contains("database_url"), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+-- Who writes a lane's books at the moment, and until when by this machine's clock.
+ALTER TABLE lanes ADD COLUMN holder TEXT;
+ALTER TABLE lanes ADD COLUMN leased_until INTEGER;
+
+-- A dead letter is a whole record of the outbox, so that it can be checked and tried again.
+ALTER TABLE dead_letters ADD COLUMN events INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE dead_letters ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
+
+-- The ledger whose books these are.
+CREATE TABLE ledger (
+    one  INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1),
+    name TEXT NOT NULL
+) STRICT;

@@ -1,0 +1,354 @@
+//! Gateways whose books are in a real PostgreSQL: alone, shared, killed, cut off, replayed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use floodgate_loadtest::fault_proxy::FaultProxy;
+use floodgate_loadtest::postgres_server::{PostgresServer, url_at};
+use floodgate_loadtest::redis_server::{Keeps, RedisServer};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio_postgres::NoTls;
+
+use crate::binary::{Serving, audit_with, run_to};
+use crate::crowd::{Crowd, rounds};
+use crate::patience::eventually;
+use crate::shop::{CONSOLE, GAME, SALE, Shop, sale};
+
+fn postgres() -> PostgresServer {
+    PostgresServer::start().unwrap()
+}
+
+async fn serve(dir: &Path, url: &str) -> Serving {
+    Serving::start_with(dir, &["--database-url", url]).await
+}
+
+#[track_caller]
+fn audit(dir: &Path, url: &str) -> Value {
+    audit_with(dir, &["--database-url", url])
+}
+
+/// Statements to the database, as an operator would give them: the first column of the last row.
+async fn sql(url: &str, statements: &str) -> Option<String> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let answers = client.simple_query(statements).await.unwrap();
+    drop(client);
+    connection.await.unwrap().unwrap();
+    let row = answers.into_iter().rev().find_map(|answer| match answer {
+        tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    })?;
+    row.get(0).map(str::to_owned)
+}
+
+async fn count(url: &str, what: &str) -> usize {
+    sql(url, &format!("SELECT count(*) FROM {what}")).await.unwrap().parse().unwrap()
+}
+
+fn item(shop: &Shop, method: &str, user: &str, item: &str, quantity: u32) -> crate::request::Call {
+    let path = format!("/v1/cart/items/{item}");
+    shop.call(method, &path).user(user).json(&json!({ "quantity": quantity }))
+}
+
+/// Proves the whole way with books in PostgreSQL: reserve, pay, refund, cancel, expire, rebook, order, cart,
+/// restart, audit.
+#[tokio::test]
+async fn a_sale_into_postgres() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), postgres());
+    let url = postgres.url();
+    let gateway = serve(dir.path(), &url).await;
+    let mut definition = sale(SALE, &[(CONSOLE, 4)]);
+    definition["hold_seconds"] = json!(2);
+    gateway.sell(&definition).await;
+    let paid = gateway.hold("ann").await;
+    gateway.pay(&paid, "p-1").await.expect(200);
+    let refunded = gateway.hold("bea").await;
+    gateway.pay(&refunded, "p-2").await.expect(200);
+    let path = format!("/admin/v1/reservations/{refunded}/cancel");
+    gateway.admin("POST", &path).json(&json!({ "restock": false })).send().await.expect(200);
+    let cancelled = gateway.hold("bob").await;
+    gateway.cancel("bob", &cancelled).await.expect(200);
+    let expired = gateway.hold("cid").await;
+    item(&gateway, "PUT", "cid", CONSOLE, 3).send().await.expect(200);
+    gateway.order_becomes("cid", &expired, "expired").await;
+    let cart = gateway.cart("cid").await;
+    assert_eq!(cart["lines"], json!([{ "item_id": CONSOLE, "quantity": 3, "source": "user" }]));
+    assert_eq!(cart["removed"][0]["reservation_id"], expired, "{cart}");
+    assert_eq!(cart["removed"][0]["reason"], "reservation-expired");
+    let rebooked = gateway.pay(&expired, "late").await.expect(200);
+    assert_eq!(rebooked["rebooked"], true);
+    gateway.order_becomes("cid", &expired, "paid").await;
+    assert!(gateway.cart("cid").await.get("removed").is_none());
+    gateway.order_becomes("ann", &paid, "paid").await;
+    gateway.order_becomes("bea", &refunded, "cancelled").await;
+    gateway.order_becomes("bob", &cancelled, "cancelled").await;
+    let orders = gateway.call("GET", "/v1/orders").user("ann").send().await.expect(200);
+    assert_eq!(orders["orders"][0]["id"], paid);
+    let held_at = gateway.look("ann", &paid).await.expect(200)["held_at"].clone();
+    assert_eq!(orders["orders"][0]["created_at"], held_at, "to the millisecond");
+    let log = gateway.admin("GET", "/admin/v1/audit-log").send().await.expect(200);
+    assert_eq!(log["entries"].as_array().unwrap().len(), 3, "create, open, refund: {log}");
+    gateway.settled().await;
+    let before = gateway.cart("cid").await;
+    gateway.stop();
+    audit(dir.path(), &url);
+    let gateway = serve(dir.path(), &url).await;
+    assert_eq!(gateway.cart("cid").await, before);
+    assert_eq!(gateway.counters().await, [3, 1, 0, 2]);
+    gateway.stop();
+    let report = audit(dir.path(), &url);
+    assert_eq!(report["sales"][0]["orders"], 4);
+    // The database itself refuses an oversell.
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let oversell = client.execute("UPDATE items SET allocated = stock + 1", &[]).await;
+    assert!(oversell.unwrap_err().to_string().contains("db error"));
+}
+
+/// Proves that gateways share ledger and books: orders and carts of one are those of the other at once, a
+/// gateway that dies is followed by another, and together they are audited.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_share_books() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let (postgres, redis) = (postgres(), RedisServer::start(Keeps::Everything).unwrap());
+    let (url, redis_url) = (postgres.url(), redis.url());
+    let both = ["--database-url", &url, "--redis-url", &redis_url];
+    let first = Serving::start_with(dirs[0].path(), &both).await;
+    let second = Serving::start_with(dirs[1].path(), &both).await;
+    first.sell_consoles(1_000_000).await;
+    eventually("the other gateway sells it", async || {
+        (second.want("zoe", CONSOLE, 1).key("z").send().await.status == 201).then_some(())
+    })
+    .await;
+    let id = first.hold("ann").await;
+    second.order("ann", &id).await;
+    // Read into the memory of both, then changed through one.
+    for round in 1..=20 {
+        first.cart("ann").await;
+        second.cart("ann").await;
+        item(&first, "PUT", "ann", CONSOLE, round).send().await.expect(200);
+        eventually("the other gateway has it", async || {
+            let cart = second.cart("ann").await;
+            (cart["lines"][0]["quantity"] == round).then_some(())
+        })
+        .await;
+    }
+    let crowds = [Crowd::start(&first, 4, 1_000_000), Crowd::start(&second, 4, 5_000_000)];
+    let url_of_fight = url.clone();
+    let fights = rounds(20);
+    let fight = tokio::spawn(async move {
+        // Whoever writes is robbed of the lease, so that both are at it.
+        for _ in 0..fights {
+            sql(&url_of_fight, "UPDATE lanes SET holder = NULL").await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    fight.await.unwrap();
+    let [one, two] = crowds;
+    let granted = one.end().await + two.end().await;
+    first.settled().await;
+    second.settled().await;
+    // A gateway that dies holds its leases until they run out; then the other goes on.
+    let crowd = Crowd::start(&second, 4, 9_000_000);
+    let id = first.hold("bob").await;
+    first.kill();
+    second.order("bob", &id).await;
+    let granted = granted + crowd.end().await + 3;
+    second.settled().await;
+    assert_eq!(count(&url, "orders").await, granted);
+    assert_eq!(count(&url, "dead_letters").await, 0);
+    // A third one comes, and the second dies without a word.
+    let third = Serving::start_with(dirs[2].path(), &both).await;
+    second.kill();
+    let id = third.hold("cid").await;
+    third.order("cid", &id).await;
+    third.settled().await;
+    third.stop();
+    audit_with(dirs[2].path(), &both);
+}
+
+/// Proves that a sale goes on while PostgreSQL is killed, again and again, and that everything arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_is_killed() {
+    let (dir, mut postgres) = (tempfile::tempdir().unwrap(), postgres());
+    let url = postgres.url();
+    let gateway = serve(dir.path(), &url).await;
+    gateway.sell_consoles(1_000_000).await;
+    let crowd = Crowd::start(&gateway, 8, 1_000_000);
+    for round in 0..rounds(3) {
+        let id = gateway.hold(&format!("ann-{round}")).await;
+        postgres.kill();
+        gateway.hold(&format!("bob-{round}")).await;
+        let orders = gateway.call("GET", "/v1/orders").user("ann").send().await;
+        orders.refused(503, "store-unavailable");
+        postgres.run().unwrap();
+        gateway.order(&format!("ann-{round}"), &id).await;
+    }
+    let granted = crowd.end().await + 2 * rounds(3) as usize;
+    gateway.settled().await;
+    assert_eq!(count(&url, "orders").await, granted);
+    gateway.stop();
+    audit(dir.path(), &url);
+}
+
+/// Proves that a transaction whose answer is lost is done once: the cursor tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_without_an_answer() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), postgres());
+    let proxy = FaultProxy::start(postgres.address()).unwrap();
+    let url = url_at(proxy.address());
+    let gateway = serve(dir.path(), &url).await;
+    gateway.sell_consoles(1_000_000).await;
+    let crowd = Crowd::start(&gateway, 4, 1_000_000);
+    proxy.swallow_commits(2);
+    let wanted = u64::from(rounds(20));
+    // Carts as well: whoever is told nothing asks again.
+    let mut quantity = 0;
+    while proxy.swallowed() < wanted {
+        quantity = quantity % 999 + 1;
+        let changed = item(&gateway, "PUT", "ann", CONSOLE, quantity).send().await;
+        assert!(matches!(changed.status, 200 | 503), "{changed}");
+        eventually("the change is there", async || {
+            let cart = gateway.call("GET", "/v1/cart").user("ann").send().await;
+            (cart.status == 200 && cart.json()["lines"][0]["quantity"] == quantity).then_some(())
+        })
+        .await;
+    }
+    proxy.swallow_commits(0);
+    let granted = crowd.end().await;
+    gateway.settled().await;
+    assert_eq!(count(&url, "orders").await, granted);
+    gateway.stop();
+    audit(dir.path(), &url);
+}
+
+/// Proves that the whole outbox may come again: the books are what they were.
+#[tokio::test]
+async fn the_outbox_comes_again() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), postgres());
+    let url = postgres.url();
+    let mut gateway = serve(dir.path(), &url).await;
+    gateway.sell(&sale(SALE, &[(CONSOLE, 1_000), (GAME, 5)])).await;
+    for user in 0..200 {
+        let user = format!("user-{user}");
+        let id = gateway.hold(&user).await;
+        match user.len() % 3 {
+            0 => gateway.pay(&id, &format!("p-{user}")).await.expect(200),
+            1 => gateway.cancel(&user, &id).await.expect(200),
+            _ => json!(null),
+        };
+    }
+    gateway.settled().await;
+    let picture = "SELECT md5(string_agg(t::text, ';')) FROM
+        (SELECT * FROM orders ORDER BY order_id) AS t";
+    let lines = "SELECT md5(string_agg(t::text, ';')) FROM
+        (SELECT * FROM cart_lines ORDER BY user_id, item_id, reservation_id) AS t";
+    let before = (sql(&url, picture).await, sql(&url, lines).await);
+    for _ in 0..rounds(3) {
+        gateway.stop();
+        sql(&url, "UPDATE lanes SET epoch = 0, cursor = 0").await;
+        gateway = serve(dir.path(), &url).await;
+        gateway.settled().await;
+        assert_eq!((sql(&url, picture).await, sql(&url, lines).await), before);
+        audit(dir.path(), &url);
+    }
+    gateway.stop();
+}
+
+/// Proves that a database that is far away or silent slows nobody who buys.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_and_a_silent_database() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), postgres());
+    let proxy = FaultProxy::start(postgres.address()).unwrap();
+    let url = url_at(proxy.address());
+    let gateway = serve(dir.path(), &url).await;
+    gateway.sell_consoles(1_000_000).await;
+    proxy.delay(Duration::from_millis(50));
+    let crowd = Crowd::start(&gateway, 4, 1_000_000);
+    let id = gateway.hold("ann").await;
+    gateway.order("ann", &id).await;
+    let slow = crowd.end().await;
+    gateway.settled().await;
+    proxy.delay(Duration::ZERO);
+    proxy.swallow_all(true);
+    let crowd = Crowd::start(&gateway, 4, 5_000_000);
+    eventually("readers are told", async || {
+        let orders = gateway.call("GET", "/v1/orders").user("ann").send().await;
+        (orders.status == 503).then_some(())
+    })
+    .await;
+    gateway.hold("bob").await;
+    let silent = crowd.end().await;
+    proxy.swallow_all(false);
+    gateway.settled().await;
+    assert_eq!(count(&url, "orders").await, slow + silent + 2);
+    gateway.stop();
+    audit(dir.path(), &url);
+}
+
+/// Proves that what cannot be is said with what to change, before a port is bound.
+#[tokio::test]
+async fn databases_that_do_not_serve() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut postgres = PostgresServer::start_with(&["fsync=off"]).unwrap();
+    let url = postgres.url();
+    let any = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+    let serve_to = |code: i32, dir: &Path, more: &[&str]| {
+        let data = ["serve", "--data-dir", dir.to_str().unwrap()];
+        run_to(code, &[&data[..], &any, more].concat()).1
+    };
+    for bad in ["mysql://x", "postgres://", "sqlite:", "sqlite::memory:"] {
+        let told = serve_to(64, dir.path(), &["--database-url", bad]);
+        assert!(told.contains("database_url"), "{bad}: {told}");
+    }
+    let stored = ["--database-url", &url, "--set", "durability=stored"];
+    let told = serve_to(64, dir.path(), &stored);
+    assert!(told.contains("fsync"), "{told}");
+    // Books are one ledger's.
+    serve(dir.path(), &url).await.stop();
+    let told = serve_to(64, other.path(), &["--database-url", &url]);
+    assert!(told.contains("another ledger"), "{told}");
+    // A database that speaks no TLS is not spoken to where TLS is wanted.
+    let encrypted = format!("{url}?sslmode=require");
+    let told = serve_to(4, dir.path(), &["--database-url", &encrypted]);
+    assert!(told.contains("TLS"), "{told}");
+    postgres.kill();
+    let told = serve_to(4, dir.path(), &["--database-url", &url]);
+    assert!(told.contains("PostgreSQL"), "{told}");
+    run_to(4, &["audit", "--data-dir", dir.path().to_str().unwrap(), "--database-url", &url]);
+    // Books in a file elsewhere are one process's.
+    let file = format!("sqlite:{}", other.path().join("books.db").display());
+    let gateway = Serving::start_with(dir.path(), &["--database-url", &file]).await;
+    gateway.sell_consoles(1).await;
+    let told = serve_to(1, other.path(), &["--database-url", &file]);
+    assert!(told.contains("books.lock"), "{told}");
+    gateway.settled().await;
+    gateway.signal(Signal::TERM);
+    gateway.stop();
+    audit(dir.path(), &file);
+}
+
+/// Proves that a role without a right to change tables serves, once another role has made them.
+#[tokio::test]
+async fn a_role_without_rights() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), postgres());
+    let owner = postgres.url();
+    sql(&owner, "CREATE ROLE clerk LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
+    let url = owner.replace("postgres@", "clerk@");
+    let any = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+    let data = ["serve", "--data-dir", dir.path().to_str().unwrap(), "--database-url", &url];
+    let (_, told) = run_to(1, &[&data[..], &any].concat());
+    assert!(told.contains("store.migrate_url"), "{told}");
+    let migrate = format!("store.migrate_url={owner}");
+    let gateway =
+        Serving::start_with(dir.path(), &["--database-url", &url, "--set", &migrate]).await;
+    gateway.sell_consoles(1).await;
+    let id = gateway.hold("ann").await;
+    gateway.order("ann", &id).await;
+    gateway.stop();
+    let gateway = serve(dir.path(), &url).await;
+    gateway.order("ann", &id).await;
+    gateway.stop();
+    audit(dir.path(), &url);
+}
