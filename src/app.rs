@@ -6,6 +6,7 @@
 
 mod books;
 mod token;
+mod warm;
 
 use std::fs::File;
 use std::io;
@@ -39,7 +40,7 @@ use crate::sale::LaneId;
 use crate::store::postgres::Listener;
 use crate::writer::{Progress, Underway, Writer};
 
-pub use books::BooksError;
+pub use books::{BooksError, open_books};
 pub use token::{TokenError, read as read_token};
 
 /// A running gateway. Dropping it without [`Gateway::drain`] leaves it running until the process ends.
@@ -60,6 +61,7 @@ pub struct Gateway {
     stop_ops: watch::Sender<bool>,
     listener: tokio::task::JoinHandle<()>,
     upkeep: tokio::task::JoinHandle<()>,
+    warm: tokio::task::JoinHandle<()>,
     writer: JoinSet<()>,
     decides: Decides,
     ops: JoinHandle<()>,
@@ -148,6 +150,14 @@ impl Gateway {
         };
         let (public_address, ops_address) = (ends.public_address, ends.ops_address);
         let progress = Progress::new(&digested);
+        let carts = Arc::new(CartCache::new(&metrics));
+        let news = books.listen(&carts, &progress);
+        let warm = warm::keep_warm(
+            Arc::clone(&catalog),
+            Arc::clone(&clock),
+            Arc::clone(&store),
+            Arc::clone(&carts),
+        );
         let gate = Arc::new(Gate::new(gate::Parts {
             ledger,
             catalog,
@@ -157,8 +167,6 @@ impl Gateway {
             durability: settings.promised(),
         }));
         let (stop_writer, writer_stops) = watch::channel(false);
-        let carts = Arc::new(CartCache::new(&metrics));
-        let news = books.listen(&carts, &progress);
         let writer = Writer {
             outbox,
             store: Arc::clone(&store),
@@ -195,6 +203,7 @@ impl Gateway {
         };
         let listener = tokio::spawn(serve(ends.public, Arc::clone(&public), tuning, public_stops));
         let upkeep = tokio::spawn(keep_up(Arc::clone(&metrics)));
+        let warm = tokio::spawn(warm);
         info!(%public_address, %ops_address, "serving");
         Ok(Self {
             public_address,
@@ -209,6 +218,7 @@ impl Gateway {
             stop_ops,
             listener,
             upkeep,
+            warm,
             writer,
             decides,
             ops,
@@ -240,6 +250,7 @@ impl Gateway {
         let ops = self.ops;
         let _ = tokio::task::spawn_blocking(move || ops.join()).await;
         self.upkeep.abort();
+        self.warm.abort();
         drop((self.news, self.books_lock));
         // Nothing writes to the data dir any more.
         drop(lock);

@@ -24,8 +24,8 @@ use crate::config::Settings;
 use crate::ledger::journal;
 use crate::ledger::redis::server::{Server, ServerError};
 use crate::sale::{LaneId, SaleId};
-use crate::store::StoreAt;
 use crate::store::snapshot::{Snapshot, SnapshotError};
+use crate::store::{Mend, StoreAt};
 
 pub use findings::Check;
 
@@ -40,6 +40,9 @@ pub struct Report {
     pub sales: Vec<SaleTotals>,
     /// Events that the books have not digested yet.
     pub undigested: u64,
+    /// What would make the books what the ledger's events say; nothing where those are in doubt.
+    #[serde(skip)]
+    pub mends: Vec<Mend>,
 }
 
 /// What a sale's events add up to.
@@ -164,8 +167,9 @@ pub fn run(
             totals.carts = counts.carts;
         }
     }
+    let mends = findings.take_mends();
     let checks = findings.into_checks();
-    Ok(Report { ok: checks.iter().all(|check| check.ok), checks, sales, undigested })
+    Ok(Report { mends, ok: checks.iter().all(|check| check.ok), checks, sales, undigested })
 }
 
 /// Every lane, and where its records are.

@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod healthcheck;
+mod reconcile;
 mod sale;
 mod serve;
 mod table;
@@ -31,6 +32,9 @@ pub fn run() -> Exit {
         Command::Sale { ops, command } => sale::run(&ops, command, json),
         Command::Deadletters { ops, command } => deadletters::run(&ops, &command, json),
         Command::Audit { config, sale } => audit::run(&config, sale.as_deref(), json),
+        Command::Reconcile { config, sale, repair } => {
+            reconcile::run(&config, sale.as_deref(), repair, json)
+        }
         Command::Doctor { config } => doctor::run(&config, json),
         Command::Config { command } => config::run(&command, json),
         Command::Healthcheck { ops } => healthcheck::run(&ops, json),

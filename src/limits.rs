@@ -148,7 +148,9 @@ pub const CART_GONE_MAX: usize = 16;
 /// Carts that a gateway keeps in memory. Those that nobody asked for lately make room.
 pub const CARTS_CACHED: u64 = 100_000;
 /// A cart is read again after this, whatever gateways tell each other, in milliseconds.
-pub const CART_CACHE_MS: u64 = 5_000;
+pub const CART_CACHE_MS: u64 = 60_000;
+/// How often a gateway looks for sales that are about to open, in milliseconds.
+pub const CART_WARM_MS: u64 = 1_000;
 /// Carts that are read into memory when a sale opens.
 pub const CARTS_WARMED: usize = 10_000;
 /// Orders in one answer of `GET /v1/orders`; the rest is on the next page.
@@ -168,6 +170,8 @@ pub const STORE_CALL_MS: u64 = 10_000;
 pub const STORE_CONNECTIONS_MAX: usize = 256;
 /// Connections for the writers of all lanes, and for what the product itself asks.
 pub const STORE_WRITERS: usize = 6;
+/// Faults of the books that one `reconcile --repair` mends; the next one mends more.
+pub const MENDS_MAX: usize = 100_000;
 /// Jobs that wait for a connection of the store. One more is answered `overloaded`.
 pub const STORE_QUEUE: usize = 1_024;
 

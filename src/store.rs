@@ -24,7 +24,9 @@ use crate::clock::Millis;
 use crate::engine::{Actor, Event, Position};
 use crate::orders::{Order, OrderMark};
 use crate::outbox::{Record, Unreadable};
-use crate::sale::{ItemId, LaneId, ReservationId, UserId};
+use crate::sale::{
+    ItemId, LaneId, PaymentRef, Reservation, ReservationId, SaleDefinition, SaleId, UserId,
+};
 
 pub use digest::DeadLetter;
 
@@ -117,6 +119,9 @@ pub trait Store: Send + Sync {
     fn retry_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, Option<Retried>>;
     /// Gives a dead letter up. `false`: there is none.
     fn drop_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, bool>;
+    /// Makes the books what a ledger's events say, as far as nobody has moved on since that was looked at.
+    /// Says how many rows that changed.
+    fn mend(&self, mends: Arc<[Mend]>) -> Job<'_, u64>;
     /// What operators did, newest first, skipping the first `skip`; at most `max`.
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>>;
     /// Whether the store answers.
@@ -200,6 +205,49 @@ impl Batch {
     pub fn end(&self) -> Position {
         self.entries.last().map_or(self.cursor, |entry| entry.record.last)
     }
+}
+
+/// Something in the books that is not what the ledger's events say.
+#[derive(Clone, Debug)]
+pub enum Mend {
+    /// A sale or some of its items are missing: they come as they were created.
+    Sale(Box<SaleDefinition>),
+    /// An item's numbers are off by so much.
+    Item {
+        /// Of which sale.
+        sale: SaleId,
+        /// Which.
+        item: ItemId,
+        /// To add to its stock.
+        stock: i64,
+        /// To add to what is allocated.
+        allocated: i64,
+    },
+    /// An order is missing, or differs.
+    Order {
+        /// As it was taken.
+        held: Box<Reservation>,
+        /// Where it stands.
+        now: digest::Standing,
+        /// Its payment.
+        payment: Option<PaymentRef>,
+        /// The version of the order that was seen in the books, if one was: another is left alone.
+        seen: Option<u32>,
+    },
+    /// A line that a reservation puts into a cart is missing or differs, or is there though it should
+    /// not be.
+    Line {
+        /// Whose cart.
+        user: UserId,
+        /// Which reservation.
+        id: ReservationId,
+        /// Which item.
+        item: ItemId,
+        /// How many units; none: there is no such line.
+        quantity: u32,
+        /// The version of the order for which this is so: at another, the line is left alone.
+        version: u32,
+    },
 }
 
 /// A dead letter's name.

@@ -92,6 +92,15 @@ impl PostgresServer {
         }
     }
 
+    /// Starts it again with further settings, which may name files of its [`data`](Self::data).
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn run_with(&mut self, more: &[&str]) -> io::Result<()> {
+        self.more.extend(more.iter().map(|&setting| setting.to_owned()));
+        self.run()
+    }
+
     /// Kills it as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -67,21 +67,15 @@ impl Opened {
         let shared = settings.redis_url.is_some();
         let opened = match at.map_err(BooksError::Settings)? {
             StoreAt::File(path) => {
-                let archives = if shared { Archives::Yes } else { Archives::No };
                 // The data dir is locked as a whole.
                 let elsewhere = settings.database_url.is_some();
                 let lock = elsewhere.then(|| lock(&path)).transpose()?;
-                let store = Arc::new(SqliteStore::open(&path, archives)?);
+                let store = Arc::new(SqliteStore::open(&path, archives(shared))?);
+                store.end_leases().await?;
                 Self { store, shared: None, lock }
             }
             StoreAt::Postgres(url) => {
-                let database = postgres::Settings {
-                    url: &url,
-                    migrate_url: settings.store.migrate_url.as_deref(),
-                    connections: settings.store.connections,
-                    shared,
-                    stores_promises: settings.promised() == Durability::Stored,
-                };
+                let database = database(settings, &url, shared);
                 let store = Arc::new(PostgresStore::open(&database).await?);
                 let shared = shared.then(|| Arc::clone(&store));
                 Self { store, shared, lock: None }
@@ -116,6 +110,36 @@ impl Opened {
             News::Heard => carts.set_told(true),
             News::Unheard => carts.set_told(false),
         }))
+    }
+}
+
+/// Opens the books beside a gateway that may run.
+///
+/// # Errors
+/// [`BooksError`].
+pub async fn open_books(settings: &Settings) -> Result<Arc<dyn Store>, BooksError> {
+    let at = StoreAt::of(settings.database_url.as_deref(), &settings.data_dir);
+    let shared = settings.redis_url.is_some();
+    Ok(match at.map_err(BooksError::Settings)? {
+        StoreAt::File(path) => Arc::new(SqliteStore::open(&path, archives(shared))?),
+        StoreAt::Postgres(url) => {
+            Arc::new(PostgresStore::open(&database(settings, &url, shared)).await?)
+        }
+    })
+}
+
+/// Whether what was digested is kept: for a ledger that can forget.
+fn archives(shared: bool) -> Archives {
+    if shared { Archives::Yes } else { Archives::No }
+}
+
+fn database<'s>(settings: &'s Settings, url: &'s str, shared: bool) -> postgres::Settings<'s> {
+    postgres::Settings {
+        url,
+        migrate_url: settings.store.migrate_url.as_deref(),
+        connections: settings.store.connections,
+        shared,
+        stores_promises: settings.promised() == Durability::Stored,
     }
 }
 

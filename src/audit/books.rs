@@ -7,6 +7,7 @@ use super::fold::{Fold, ItemFold, ReservationFold};
 use super::rule;
 use crate::orders::lines_json;
 use crate::sale::{PaymentRef, ReservationId, SaleId};
+use crate::store::Mend;
 use crate::store::snapshot::{OrderRow, Snapshot, SnapshotError};
 
 /// What the books hold of a sale.
@@ -51,7 +52,14 @@ fn compare_orders(
         let known = id.and_then(|id| folds.iter().find_map(|fold| fold.reservations.get(&id)));
         let case = match (id, known) {
             (Some(id), _) if !seen.insert(id) => Err(format!("order {id} is there twice")),
-            (_, Some(known)) => same(&row, known),
+            (_, Some(known)) => {
+                let case = same(&row, known);
+                if case.is_err() && row.user == known.held.user.as_str() {
+                    let seen = u32::try_from(row.version).ok();
+                    findings.mend(&known.held.sale, || mended(known, seen));
+                }
+                case
+            }
             (_, None) => Err(format!("order {} has no reservation", row.id)),
         };
         findings.look_at_all(Promise::Orders, case);
@@ -59,9 +67,22 @@ fn compare_orders(
     for known in folds.iter().flat_map(|fold| fold.reservations.values()) {
         let id = known.held.id;
         let there = rule(seen.contains(&id), || format!("reservation {id} has no order"));
+        if there.is_err() {
+            findings.mend(&known.held.sale, || mended(known, None));
+        }
         findings.look(&known.held.sale, Promise::Orders, there);
     }
     Ok(counts)
+}
+
+/// The order as it should be.
+fn mended(known: &ReservationFold, seen: Option<u32>) -> Mend {
+    Mend::Order {
+        held: Box::new(known.held.clone()),
+        now: known.standing(),
+        payment: known.payment.clone(),
+        seen,
+    }
 }
 
 fn same(row: &OrderRow, known: &ReservationFold) -> Result<(), String> {
@@ -100,6 +121,24 @@ fn compare_items(
             let agree = rule(found == Some(expected), || {
                 format!("{sale_id}/{item}: stock and allocated {found:?}, not {expected:?}")
             });
+            if agree.is_err() {
+                let definition = sale.definition();
+                let defined = definition.items.iter().find(|known| known.id.as_str() == item);
+                let created = defined.and_then(|item| i64::try_from(item.stock).ok());
+                if found.is_none() {
+                    findings.mend(sale_id, || Mend::Sale(Box::new(definition.clone())));
+                }
+                // Where it is missing it comes as it was created.
+                let (stock, allocated) = found.unwrap_or((created.unwrap_or(0), 0));
+                if let Some(item) = defined.map(|item| item.id.clone()) {
+                    findings.mend(sale_id, || Mend::Item {
+                        sale: sale_id.clone(),
+                        item,
+                        stock: expected.0 - stock,
+                        allocated: expected.1 - allocated,
+                    });
+                }
+            }
             findings.look(sale_id, Promise::Books, agree);
             let sold = rule(found.is_some_and(|(stock, allocated)| allocated <= stock), || {
                 format!("{sale_id}/{item} is oversold in the books")
@@ -134,6 +173,13 @@ fn compare_carts(
             let right = rule(found == expected, || {
                 format!("cart line {} of {}: {found:?}, not {expected:?}", key.1, key.0)
             });
+            if right.is_err() {
+                let (user, id) = (known.held.user.clone(), known.held.id);
+                let quantity = if known.stands() { line.quantity } else { 0 };
+                let version = known.version;
+                let item = line.item.clone();
+                findings.mend(sale, || Mend::Line { user, id, item, quantity, version });
+            }
             findings.look(sale, Promise::Carts, right);
         }
     }

@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::Rule;
+use crate::limits;
 use crate::sale::SaleId;
+use crate::store::Mend;
 
 /// Offenders that a check names; the rest is counted.
 const NAMED_MAX: usize = 10;
@@ -21,6 +23,9 @@ pub struct Check {
     pub broken: u64,
     /// The first of those.
     pub offenders: Vec<String>,
+    /// Whether it is about ledger and books agreeing, rather than about the ledger alone.
+    #[serde(skip)]
+    pub between: bool,
 }
 
 /// The promises, in the order in which they are told.
@@ -38,6 +43,13 @@ pub(super) enum Promise {
     Carts,
     DeadLetters,
     Ledger,
+}
+
+impl Promise {
+    /// Whether it is the books that break it, rather than the ledger's events.
+    fn is_of_books(self) -> bool {
+        matches!(self, Self::Orders | Self::Books | Self::Carts | Self::DeadLetters)
+    }
 }
 
 const PROMISES: [(Promise, &str); 12] = [
@@ -60,18 +72,20 @@ const PROMISES: [(Promise, &str); 12] = [
 pub(super) struct Findings {
     only: Option<SaleId>,
     checks: Vec<Check>,
+    mends: Vec<Mend>,
 }
 
 impl Findings {
     pub(super) fn new(only: Option<SaleId>) -> Self {
-        let check = |(_, name): &(Promise, &'static str)| Check {
+        let check = |(promise, name): &(Promise, &'static str)| Check {
+            between: promise.is_of_books() || *promise == Promise::Ledger,
             name,
             ok: true,
             looked_at: 0,
             broken: 0,
             offenders: Vec::new(),
         };
-        Self { only, checks: PROMISES.iter().map(check).collect() }
+        Self { only, checks: PROMISES.iter().map(check).collect(), mends: Vec::new() }
     }
 
     /// Whether a sale is one of those that are audited.
@@ -98,6 +112,22 @@ impl Findings {
                 check.offenders.push(offender);
             }
         }
+    }
+
+    /// How a fault in the books of a sale can be mended.
+    pub(super) fn mend(&mut self, sale: &SaleId, mend: impl FnOnce() -> Mend) {
+        if self.concerns(sale.as_str()) && self.mends.len() < limits::MENDS_MAX {
+            self.mends.push(mend());
+        }
+    }
+
+    /// Everything that can be mended, if what the ledger itself has done is beyond doubt.
+    pub(super) fn take_mends(&mut self) -> Vec<Mend> {
+        let mends = std::mem::take(&mut self.mends);
+        let sound = PROMISES.iter().zip(&self.checks).all(|((promise, _), check)| {
+            check.ok || promise.is_of_books() || *promise == Promise::Ledger
+        });
+        if sound { mends } else { Vec::new() }
     }
 
     /// All checks. An embedded ledger keeps nothing but its events, so there is nothing to compare.

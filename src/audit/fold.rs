@@ -9,9 +9,11 @@ use super::source::Source;
 use super::{ItemTotals, SaleTotals, at, rule};
 use crate::clock::Millis;
 use crate::engine::{Event, Position, Return};
+use crate::orders::OrderStatus;
 use crate::sale::{
     LaneId, Line, PaymentRef, Reservation, ReservationId, SaleDefinition, SaleId, UserId, Window,
 };
+use crate::store::digest::Standing;
 
 /// A lane, as its events say.
 pub(super) struct Fold {
@@ -51,9 +53,23 @@ pub(super) struct ReservationFold {
 }
 
 impl ReservationFold {
+    /// Where its order stands.
+    pub(super) fn standing(&self) -> Standing {
+        // The words are those of orders.
+        let status = OrderStatus::parse(self.status).unwrap_or(OrderStatus::PendingPayment);
+        Standing { version: self.version, status }
+    }
+
     /// Whether its units are its own.
     pub(super) fn stands(&self) -> bool {
         matches!(self.status, "pending_payment" | "paid")
+    }
+}
+
+impl SaleFold {
+    /// As it was created.
+    pub(super) fn definition(&self) -> &SaleDefinition {
+        &self.definition
     }
 }
 

@@ -37,6 +37,11 @@ pub struct Reading {
     forgotten: u64,
 }
 
+/// A read of many carts that is under way.
+#[derive(Debug)]
+#[must_use = "what is read is kept"]
+pub struct Warming(Box<[u64]>);
+
 /// Cells that carts share by their keys.
 const SHARDS: usize = 1_024;
 
@@ -86,6 +91,18 @@ impl CartCache {
         if self.shard(reading.key).load(SeqCst) != reading.forgotten {
             self.carts.invalidate(&reading.key);
         }
+    }
+
+    /// Begins to read many.
+    pub fn warming(&self) -> Warming {
+        Warming(self.forgotten.iter().map(|shard| shard.load(SeqCst)).collect())
+    }
+
+    /// Keeps one of them, unless it was forgotten since.
+    pub fn keep_warm(&self, warming: &Warming, user: UserId, cart: Cart) {
+        let key = CartKey::of(&user);
+        let forgotten = warming.0.get((key.0 % SHARDS as u64) as usize).copied().unwrap_or(0);
+        self.keep(Reading { key, forgotten }, user, cart);
     }
 
     /// These carts have changed.

@@ -81,6 +81,23 @@ Exit codes: 0 everything holds, 3 a promise is broken, 4 there is nothing to aud
         #[command(subcommand)]
         command: DeadLetterCommand,
     },
+    /// Say what ledger and books disagree about, and mend it.
+    #[command(
+        after_help = "Works beside a running gateway and without one. What is mended follows from the
+ledger's own events; where those are in doubt, nothing is.
+Exit codes: 0 they agree (now), 3 they do not, 4 there is nothing to look at."
+    )]
+    Reconcile {
+        /// Where the data is.
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// This sale only.
+        #[arg(long, value_name = "ID")]
+        sale: Option<String>,
+        /// Write what can be written safely, try dead letters again, and say what was done.
+        #[arg(long)]
+        repair: bool,
+    },
     /// Check the surroundings: descriptors, backlog, disk, clock.
     Doctor {
         /// What the surroundings are checked for.

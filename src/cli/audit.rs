@@ -3,6 +3,7 @@
 use super::arguments::ConfigArguments;
 use super::{Exit, Failure, config, say, table};
 use crate::audit::{self, AuditError, LedgerAt, Report};
+use crate::config::Settings;
 use crate::sale::SaleId;
 use crate::store::StoreAt;
 use crate::store::snapshot::SnapshotError;
@@ -13,14 +14,28 @@ pub(super) fn run(
     as_json: bool,
 ) -> Result<Exit, Failure> {
     let settings = config::load(arguments)?.settings;
-    let sale = sale
-        .map(SaleId::parse)
-        .transpose()
-        .map_err(|error| Failure::new(Exit::Usage, format!("--sale {error}")))?;
+    let sale = self::sale(sale)?;
+    let report = examine(&settings, sale.as_ref())?;
+    if as_json {
+        let text = serde_json::to_string(&report).unwrap_or_default();
+        say!("{text}");
+    } else {
+        show(&report);
+    }
+    Ok(if report.ok { Exit::Ok } else { Exit::Broken })
+}
+
+/// The sale that an argument names.
+pub(super) fn sale(given: Option<&str>) -> Result<Option<SaleId>, Failure> {
+    let parsed = given.map(SaleId::parse).transpose();
+    parsed.map_err(|error| Failure::new(Exit::Usage, format!("--sale {error}")))
+}
+
+/// Audits the ledger and the books that the settings name.
+pub(super) fn examine(settings: &Settings, sale: Option<&SaleId>) -> Result<Report, Failure> {
     let store = StoreAt::of(settings.database_url.as_deref(), &settings.data_dir)
         .map_err(|fault| Failure::new(Exit::Configuration, fault))?;
-    let ledger = LedgerAt::of(&settings);
-    let report = audit::run(&settings.data_dir, ledger, &store, sale.as_ref());
+    let report = audit::run(&settings.data_dir, LedgerAt::of(settings), &store, sale);
     let report = report.map_err(|error| {
         let exit = match error {
             AuditError::Nothing(_)
@@ -34,18 +49,12 @@ pub(super) fn run(
         };
         Failure::new(exit, error.to_string())
     })?;
-    if let Some(sale) = &sale
-        && report.sales.is_empty()
-    {
-        return Err(Failure::new(Exit::Failure, format!("there is no sale {sale}")));
+    match sale {
+        Some(sale) if report.sales.is_empty() => {
+            Err(Failure::new(Exit::Failure, format!("there is no sale {sale}")))
+        }
+        Some(_) | None => Ok(report),
     }
-    if as_json {
-        let text = serde_json::to_string(&report).unwrap_or_default();
-        say!("{text}");
-    } else {
-        show(&report);
-    }
-    Ok(if report.ok { Exit::Ok } else { Exit::Broken })
 }
 
 /// The report for people.

@@ -10,6 +10,7 @@ pub(super) mod connect;
 mod dead;
 mod digest;
 mod lease;
+mod mend;
 mod news;
 mod orders;
 
@@ -28,7 +29,7 @@ pub(super) use self::archive::record_of;
 
 use self::connect::Target;
 use super::{
-    Batch, Claim, DeadLetter, DeadMark, Digested, Holder, Job, Retried, Store, StoreError,
+    Batch, Claim, DeadLetter, DeadMark, Digested, Holder, Job, Mend, Retried, Store, StoreError,
 };
 use crate::carts::{Cart, CartChange, CartRefusal};
 use crate::clock::Millis;
@@ -208,6 +209,10 @@ impl Store for PostgresStore {
 
     fn drop_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, bool> {
         run!(self.own, |mut client| dead::drop(&mut client, mark, &actor))
+    }
+
+    fn mend(&self, mends: Arc<[Mend]>) -> Job<'_, u64> {
+        run!(self.asked, |mut client| mend::mend(&mut client, &mends, self.shared))
     }
 
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {

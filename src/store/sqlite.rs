@@ -8,6 +8,7 @@ mod carts;
 mod dead;
 mod digest;
 mod lease;
+mod mend;
 mod orders;
 mod pool;
 
@@ -18,7 +19,9 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use self::pool::{Pool, Turn};
-use super::{Batch, Claim, DeadLetter, DeadMark, Digested, Holder, Job, Retried, Store};
+use super::{
+    Batch, Claim, DeadLetter, DeadMark, Digested, Holder, Job, Mend, Retried, Store, StoreError,
+};
 use crate::carts::{Cart, CartChange, CartRefusal};
 use crate::engine::{Actor, Position};
 use crate::orders::{Order, OrderMark};
@@ -72,8 +75,7 @@ pub fn path(dir: &Path) -> PathBuf {
 }
 
 impl SqliteStore {
-    /// Opens the books in a file, or makes them, and brings their tables up to date. The caller holds a
-    /// lock that keeps every other process from them, so whatever leases are left are of the dead.
+    /// Opens the books in a file, or makes them, and brings their tables up to date.
     ///
     /// # Errors
     /// [`OpenError`] says which file and why.
@@ -84,7 +86,6 @@ impl SqliteStore {
         schema::migrations::runner()
             .run(&mut connection)
             .map_err(|cause| error(cause.to_string()))?;
-        lease::end_all(&connection).map_err(|cause| error(cause.to_string()))?;
         let readers: Result<Vec<_>, _> = (0..READERS).map(|_| open_reader(path)).collect();
         let readers = readers.map_err(|cause| error(cause.to_string()))?;
         let pool = |name, connections, niceness| {
@@ -95,6 +96,17 @@ impl SqliteStore {
             readers: pool("store-reader", readers, 0)?,
             archives,
         })
+    }
+}
+
+impl SqliteStore {
+    /// Ends every lease. For whoever holds a lock that keeps other gateways from the file: what leases are
+    /// left are of the dead.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn end_leases(&self) -> Result<(), StoreError> {
+        self.writer.run(Turn::First, |connection| Ok(lease::end_all(connection)?)).await
     }
 }
 
@@ -189,6 +201,10 @@ impl Store for SqliteStore {
 
     fn drop_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, bool> {
         self.writer.run(Turn::Later, move |books| dead::drop(books, mark, &actor))
+    }
+
+    fn mend(&self, mends: Arc<[Mend]>) -> Job<'_, u64> {
+        self.writer.run(Turn::Later, move |books| mend::mend(books, &mends))
     }
 
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {

@@ -113,6 +113,64 @@ async fn planted_faults_are_found() {
     }
 }
 
+/// Proves that books which differ from what the ledger did are mended by what it did, that what nobody can
+/// explain is left alone and said, and that nothing is mended from a journal that is in doubt.
+#[tokio::test]
+async fn books_are_reconciled() {
+    let good = good_books().await;
+    let (store, ledger) = ("store.db", "ledger-0.db");
+    let reconcile = |dir: &Path, code: i32, more: &[&str]| {
+        let command = ["reconcile", "--json", "--data-dir", dir.to_str().unwrap()];
+        let (report, _) = run_to(code, &[&command[..], more].concat());
+        serde_json::from_str::<Value>(&report).unwrap()
+    };
+    let agree = reconcile(good.path(), 0, &["--repair"]);
+    assert_eq!((&agree["ok"], &agree["repaired"]), (&true.into(), &Value::Null));
+    let mendable = [
+        "UPDATE orders SET status = 'paid' WHERE user_id = 'ann'",
+        "UPDATE orders SET total = total - 1, version = 9 WHERE user_id = 'joe'",
+        "UPDATE orders SET payment_ref = 'q' WHERE user_id = 'bob'",
+        "UPDATE orders SET lines = replace(lines, '\"quantity\":2', '\"quantity\":1')
+             WHERE user_id = 'joe'",
+        "DELETE FROM orders",
+        "UPDATE items SET allocated = allocated - 1",
+        "UPDATE items SET stock = stock + 1",
+        "UPDATE items SET allocated = stock + 1",
+        "DELETE FROM items",
+        "DELETE FROM cart_lines",
+        "UPDATE cart_lines SET quantity = 3 WHERE user_id = 'joe'",
+        "INSERT INTO cart_lines SELECT user_id, 'console', order_id, 1 FROM orders
+             WHERE user_id = 'eve'",
+    ];
+    for sql in mendable {
+        let dir = tempfile::tempdir().unwrap();
+        copy(good.path(), dir.path());
+        change(dir.path(), store, sql);
+        let found = reconcile(dir.path(), 3, &[]);
+        assert!(found["can_be_mended"].as_u64().unwrap() > 0, "{sql}: {found}");
+        assert_eq!(found["repaired"], Value::Null, "{sql}");
+        let mended = reconcile(dir.path(), 0, &["--repair"]);
+        assert!(mended["repaired"]["rows"].as_u64().unwrap() > 0, "{sql}: {mended}");
+        audit(dir.path());
+    }
+    let left = [
+        (store, "UPDATE orders SET user_id = 'mallory' WHERE user_id = 'joe'"),
+        (store, "INSERT INTO dead_letters VALUES (0, 1, 1, 'r', x'00', 0, 1, 0)"),
+        (ledger, "DELETE FROM outbox WHERE seq = 4"),
+    ];
+    for (file, sql) in left {
+        let dir = tempfile::tempdir().unwrap();
+        copy(good.path(), dir.path());
+        change(dir.path(), file, sql);
+        let report = reconcile(dir.path(), 3, &["--repair"]);
+        assert_eq!(report["ok"], false, "{sql}: {report}");
+        assert!(file != ledger || report["repaired"]["rows"] == 0, "{sql}: {report}");
+    }
+    run_to(2, &["reconcile", "--sale", "not an id"]);
+    let empty = tempfile::tempdir().unwrap();
+    run_to(4, &["reconcile", "--data-dir", empty.path().to_str().unwrap()]);
+}
+
 /// Proves that an audit of a gateway that is busy selling raises no false alarm.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_false_alarm() {

@@ -8,7 +8,7 @@ use floodgate_loadtest::postgres_server::{PostgresServer, url_at};
 use floodgate_loadtest::redis_server::{Keeps, RedisServer};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio_postgres::NoTls;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use crate::binary::{Serving, audit_with, run_to};
 use crate::crowd::{Crowd, rounds};
@@ -35,11 +35,12 @@ async fn sql(url: &str, statements: &str) -> Option<String> {
     let answers = client.simple_query(statements).await.unwrap();
     drop(client);
     connection.await.unwrap().unwrap();
-    let row = answers.into_iter().rev().find_map(|answer| match answer {
-        tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    })?;
-    row.get(0).map(str::to_owned)
+    answers.into_iter().rev().find_map(|answer| {
+        if let SimpleQueryMessage::Row(row) = answer {
+            return row.get(0).map(str::to_owned);
+        }
+        None
+    })
 }
 
 async fn count(url: &str, what: &str) -> usize {
@@ -256,6 +257,68 @@ async fn the_outbox_comes_again() {
     gateway.stop();
 }
 
+/// Proves that books in a database are mended beside a running gateway, which goes on, and that dead letters
+/// are settled by its operator.
+#[tokio::test]
+async fn books_are_reconciled() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), postgres());
+    let (url, redis) = (postgres.url(), RedisServer::start(Keeps::Everything).unwrap());
+    let redis_url = redis.url();
+    let both = ["--database-url", &url, "--redis-url", &redis_url];
+    let gateway = Serving::start_with(dir.path(), &both).await;
+    gateway.sell_consoles(10).await;
+    for user in ["ann", "bob", "cid"] {
+        let id = gateway.hold(user).await;
+        gateway.order(user, &id).await;
+    }
+    // The books are made to have sold out: what comes then is put aside.
+    sql(&url, "UPDATE items SET allocated = stock").await;
+    let dead = gateway.hold("dan").await;
+    gateway.settled().await;
+    let letters = gateway.admin("GET", "/admin/v1/dead-letters").send().await.expect(200);
+    let id = letters["dead_letters"][0]["id"].as_str().unwrap();
+    assert_eq!(letters["dead_letters"][0]["events"][0]["Held"]["user"], "dan", "{letters}");
+    let path = format!("/admin/v1/dead-letters/{id}");
+    gateway.admin("POST", &format!("{path}/retry")).send().await.refused(409, "still-dead");
+    gateway.stranger("DELETE", &path).send().await.refused(401, "identity-required");
+    sql(&url, "DELETE FROM orders WHERE user_id = 'ann'; DELETE FROM cart_lines").await;
+    sql(&url, "UPDATE orders SET status = 'expired' WHERE user_id = 'bob'").await;
+    let reconcile = |code: i32, more: &[&str]| {
+        let command = ["reconcile", "--data-dir", dir.path().to_str().unwrap()];
+        run_to(code, &[&command[..], &both, more].concat()).0
+    };
+    let told = reconcile(3, &[]);
+    assert!(told.contains("DISAGREE") && told.contains("--repair"), "{told}");
+    let told = reconcile(0, &["--repair"]);
+    assert!(told.contains("agree"), "{told}");
+    gateway.order_becomes("dan", &dead, "pending_payment").await;
+    gateway.admin("GET", &path).send().await.refused(404, "not-found");
+    gateway.hold("eve").await;
+    gateway.settled().await;
+    // By the command line, through the ops API.
+    sql(&url, "UPDATE items SET allocated = stock").await;
+    gateway.hold("fay").await;
+    gateway.settled().await;
+    let ops_url = format!("http://{}", gateway.ops);
+    let ask = |code: i32, words: &[&str]| {
+        let ops = ["--ops-url", &ops_url, "--admin-token", &gateway.token];
+        run_to(code, &[&["deadletters"], words, &ops].concat()).0
+    };
+    let listed = ask(0, &["list"]);
+    let id = listed.lines().last().unwrap().split_whitespace().next().unwrap();
+    assert!(ask(0, &["show", id]).contains("fay"), "{listed}");
+    ask(1, &["retry", id]);
+    ask(2, &["drop", "nonsense"]);
+    assert!(ask(0, &["drop", id]).contains("dropped"));
+    ask(1, &["show", id]);
+    let log = gateway.admin("GET", "/admin/v1/audit-log?limit=1").send().await.expect(200);
+    assert_eq!(log["entries"][0]["action"], "drop dead letter");
+    let told = reconcile(0, &["--repair"]);
+    assert!(told.contains("mended"), "the order that was given up is in the ledger: {told}");
+    gateway.stop();
+    audit_with(dir.path(), &both);
+}
+
 /// Proves that a database that is far away or silent slows nobody who buys.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_and_a_silent_database() {
@@ -351,4 +414,43 @@ async fn a_role_without_rights() {
     gateway.order("ann", &id).await;
     gateway.stop();
     audit(dir.path(), &url);
+}
+
+/// Proves that a database is spoken to in the dark, and only where it is the one that it says it is.
+#[tokio::test]
+async fn encrypted() {
+    let (dir, mut postgres) =
+        (tempfile::tempdir().unwrap(), PostgresServer::start_with(&["fsync=off"]).unwrap());
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let data = postgres.data();
+    std::fs::write(data.join("server.crt"), certified.cert.pem()).unwrap();
+    std::fs::write(data.join("server.key"), certified.signing_key.serialize_pem()).unwrap();
+    postgres.entrust(&data.join("server.key")).unwrap();
+    let only_encrypted = "hostssl all all 127.0.0.1/32 trust\n";
+    std::fs::write(data.join("pg_hba.conf"), only_encrypted).unwrap();
+    postgres.entrust(&data.join("server.crt")).unwrap();
+    postgres.run_with(&["ssl=on"]).unwrap();
+    let root = dir.path().join("root.pem");
+    std::fs::write(&root, certified.cert.pem()).unwrap();
+    let (plain, port) = (postgres.url(), postgres.address().port());
+    let trusted = format!("sslmode=verify-full&sslrootcert={}", root.display());
+    let at = |host: &str, rest: &str| format!("postgres://postgres@{host}:{port}/postgres?{rest}");
+    let gateway = serve(dir.path(), &at("localhost", &trusted)).await;
+    gateway.sell_consoles(1).await;
+    let id = gateway.hold("ann").await;
+    gateway.order("ann", &id).await;
+    gateway.stop();
+    audit(dir.path(), &at("localhost", &trusted));
+    let any = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--database-url"];
+    let data = ["serve", "--data-dir", dir.path().to_str().unwrap()];
+    let refused = [
+        (plain, "pg_hba"),
+        (at("localhost", "sslmode=require"), "certificate"),
+        (at("127.0.0.1", &trusted), "certificate"),
+    ];
+    for (url, why) in refused {
+        let output = crate::binary::run(&[&data[..], &any, &[&url]].concat());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && told.contains(why), "{url}: {told}");
+    }
 }

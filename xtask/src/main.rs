@@ -30,10 +30,19 @@ enum Task {
         #[arg(long, default_value_t = 2)]
         seconds: u32,
     },
-    /// Kills the gateway under load and audits, again and again.
+    /// Kills, cuts and replays under load and audits, again and again: the tests of that name, at length.
     Crash {
         /// How often.
         #[arg(long, default_value_t = 200)]
+        rounds: u32,
+        /// Which tests: a part of their names.
+        #[arg(default_value = "crash::")]
+        tests: String,
+    },
+    /// How fast the writer drains an outbox into each store, beside a bare insert loop.
+    Drain {
+        /// How often each is measured.
+        #[arg(long, default_value_t = 5)]
         rounds: u32,
     },
 }
@@ -43,7 +52,10 @@ fn main() -> ExitCode {
         Task::Test => prepare().and_then(|()| lint()).and_then(|()| test()),
         Task::Lint => lint(),
         Task::Bench { rounds, seconds } => bench(rounds, seconds),
-        Task::Crash { rounds } => crash(rounds),
+        Task::Crash { rounds, tests } => crash(rounds, &tests),
+        Task::Drain { rounds } => run(cargo()
+            .env("FLOODGATE_BENCH_ROUNDS", rounds.to_string())
+            .args(["bench", "--profile", "dist", "--bench", "writer"])),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -133,7 +145,7 @@ fn bench(rounds: u32, seconds: u32) -> Done {
         .args(["--rounds", &rounds.to_string(), "--seconds", &seconds.to_string()]))
 }
 
-fn crash(rounds: u32) -> Done {
+fn crash(rounds: u32, tests: &str) -> Done {
     run(cargo().env("FLOODGATE_CRASH_ROUNDS", rounds.to_string()).args([
         "test",
         "--release",
@@ -141,7 +153,7 @@ fn crash(rounds: u32) -> Done {
         "it",
         "--",
         "--nocapture",
-        "crash::",
+        tests,
     ]))
 }
 

@@ -11,8 +11,9 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{archive, dead, id, instant, lease, news, number};
+use crate::clock::Millis;
 use crate::orders::{OrderStatus, lines_json};
-use crate::sale::{LaneId, PaymentRef};
+use crate::sale::{LaneId, PaymentRef, SaleDefinition};
 use crate::store::digest::{self, DeadLetter, Digest, Numbered, Standing};
 use crate::store::{Batch, Care, Digested, StoreError};
 
@@ -192,33 +193,41 @@ async fn change(
 
 async fn write_sales(books: &Transaction<'_>, digest: &Digest<'_>) -> Result<(), StoreError> {
     for (definition, at) in digest.new_sales() {
-        let insert = books
-            .prepare_cached(
-                "INSERT INTO sales (sale_id, title, definition, created_at)
-                 VALUES ($1, $2, $3::text::json, $4)",
-            )
-            .await?;
-        let (sale, title) = (definition.id.as_str(), &*definition.title);
-        let json = definition.to_json().to_string();
-        books.execute(&insert, &[&sale, &title, &json, &instant(at)]).await?;
-        let items = &definition.items;
-        let of = vec![sale; items.len()];
-        let ids: Vec<_> = items.iter().map(|item| item.id.as_str()).collect();
-        let titles: Vec<_> = items.iter().map(|item| &*item.title).collect();
-        let prices: Vec<_> = items.iter().map(|item| number(item.price)).collect();
-        let currencies: Vec<_> = items.iter().map(|item| &*item.currency).collect();
-        let stocks: Vec<_> = items.iter().map(|item| number(item.stock)).collect();
-        change(
-            books,
-            "INSERT INTO items (sale_id, item_id, title, price, currency, stock)
-             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int8[], $5::text[],
-                                  $6::int8[])",
-            items.len(),
-            &[&of, &ids, &titles, &prices, &currencies, &stocks],
-        )
-        .await?;
+        insert_sale(books, definition, at).await?;
     }
     Ok(())
+}
+
+/// Adds a sale and its items, as far as they are not there; says how many rows that were.
+pub(super) async fn insert_sale(
+    books: &Transaction<'_>,
+    definition: &SaleDefinition,
+    at: Millis,
+) -> Result<u64, StoreError> {
+    let insert = books
+        .prepare_cached(
+            "INSERT INTO sales (sale_id, title, definition, created_at)
+             VALUES ($1, $2, $3::text::json, $4) ON CONFLICT DO NOTHING",
+        )
+        .await?;
+    let (sale, title) = (definition.id.as_str(), &*definition.title);
+    let json = definition.to_json().to_string();
+    let rows = books.execute(&insert, &[&sale, &title, &json, &instant(at)]).await?;
+    let items = &definition.items;
+    let ids: Vec<_> = items.iter().map(|item| item.id.as_str()).collect();
+    let titles: Vec<_> = items.iter().map(|item| &*item.title).collect();
+    let prices: Vec<_> = items.iter().map(|item| number(item.price)).collect();
+    let currencies: Vec<_> = items.iter().map(|item| &*item.currency).collect();
+    let stocks: Vec<_> = items.iter().map(|item| number(item.stock)).collect();
+    let insert = books
+        .prepare_cached(
+            "INSERT INTO items (sale_id, item_id, title, price, currency, stock)
+             SELECT $1, * FROM unnest($2::text[], $3::text[], $4::int8[], $5::text[], $6::int8[])
+             ON CONFLICT DO NOTHING",
+        )
+        .await?;
+    let columns: [&(dyn ToSql + Sync); 6] = [&sale, &ids, &titles, &prices, &currencies, &stocks];
+    Ok(rows + books.execute(&insert, &columns).await?)
 }
 
 /// Here the database itself refuses an oversell.

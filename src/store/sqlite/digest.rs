@@ -3,8 +3,9 @@
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use super::{Archives, archive, dead, lease};
+use crate::clock::Millis;
 use crate::orders::{OrderStatus, lines_json};
-use crate::sale::{LaneId, PaymentRef};
+use crate::sale::{LaneId, PaymentRef, SaleDefinition};
 use crate::sqlite::as_sql;
 use crate::store::digest::{self, DeadLetter, Digest, Numbered, Standing};
 use crate::store::{Batch, Care, Digested, StoreError};
@@ -137,25 +138,7 @@ fn write(books: &Connection, lane: LaneId, digest: &Digest<'_>) -> rusqlite::Res
 
 fn write_sales(books: &Connection, digest: &Digest<'_>) -> rusqlite::Result<()> {
     for (definition, at) in digest.new_sales() {
-        let (sale, json) = (definition.id.as_str(), definition.to_json().to_string());
-        let mut insert = books.prepare_cached(
-            "INSERT INTO sales (sale_id, title, definition, created_at) VALUES (?1, ?2, ?3, ?4)",
-        )?;
-        insert.execute(params![sale, definition.title, json, as_sql(at.0)])?;
-        let mut insert = books.prepare_cached(
-            "INSERT INTO items (sale_id, item_id, title, price, currency, stock)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?;
-        for item in &definition.items {
-            insert.execute(params![
-                sale,
-                item.id.as_str(),
-                item.title,
-                as_sql(item.price),
-                item.currency,
-                as_sql(item.stock)
-            ])?;
-        }
+        insert_sale(books, definition, at)?;
     }
     // Here the database itself refuses an oversell.
     let mut update = books.prepare_cached(
@@ -167,6 +150,36 @@ fn write_sales(books: &Connection, digest: &Digest<'_>) -> rusqlite::Result<()> 
         update.execute(params![sale.as_str(), item.as_str(), units.stock, units.allocated])?;
     }
     Ok(())
+}
+
+/// Adds a sale and its items, as far as they are not there; says how many rows that were.
+pub(super) fn insert_sale(
+    books: &Connection,
+    definition: &SaleDefinition,
+    at: Millis,
+) -> rusqlite::Result<usize> {
+    let (sale, json) = (definition.id.as_str(), definition.to_json().to_string());
+    let mut insert = books.prepare_cached(
+        "INSERT INTO sales (sale_id, title, definition, created_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO NOTHING",
+    )?;
+    let mut rows = insert.execute(params![sale, definition.title, json, as_sql(at.0)])?;
+    let mut insert = books.prepare_cached(
+        "INSERT INTO items (sale_id, item_id, title, price, currency, stock)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+    )?;
+    for item in &definition.items {
+        let (price, stock) = (as_sql(item.price), as_sql(item.stock));
+        rows += insert.execute(params![
+            sale,
+            item.id.as_str(),
+            item.title,
+            price,
+            item.currency,
+            stock
+        ])?;
+    }
+    Ok(rows)
 }
 
 fn write_orders(books: &Connection, digest: &Digest<'_>) -> rusqlite::Result<()> {

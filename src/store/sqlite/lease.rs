@@ -107,8 +107,9 @@ pub(super) fn release(
 }
 
 /// Ends the leases of whoever wrote before.
-pub(super) fn end_all(connection: &Connection) -> rusqlite::Result<usize> {
-    connection.execute("UPDATE lanes SET holder = NULL WHERE holder IS NOT NULL", [])
+pub(super) fn end_all(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("UPDATE lanes SET holder = NULL WHERE holder IS NOT NULL", [])?;
+    Ok(())
 }
 
 /// Moves the cursor from where the batch begins to its end, and renews the lease.
