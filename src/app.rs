@@ -151,7 +151,7 @@ impl Gateway {
         let (public_address, ops_address) = (ends.public_address, ends.ops_address);
         let progress = Progress::new(&digested);
         let carts = Arc::new(CartCache::new(&metrics));
-        let news = books.listen(&carts, &progress);
+        let news = books.listen(&carts, &progress, holder);
         let warm = warm::keep_warm(
             Arc::clone(&catalog),
             Arc::clone(&clock),

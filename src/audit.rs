@@ -43,6 +43,17 @@ pub struct Report {
     /// What would make the books what the ledger's events say; nothing where those are in doubt.
     #[serde(skip)]
     pub mends: Vec<Mend>,
+    /// How often the books had been mended when this was looked at.
+    #[serde(skip)]
+    pub mended: u64,
+}
+
+impl Report {
+    /// Whether the books are what the ledger's events say, and only have letters about it besides.
+    pub fn only_letters_left(&self) -> bool {
+        let mut broken = self.checks.iter().filter(|check| !check.ok);
+        broken.all(|check| check.name == findings::DEAD_LETTERS)
+    }
 }
 
 /// What a sale's events add up to.
@@ -145,6 +156,7 @@ pub fn run(
         fold.up_to(Some(cursor), &mut findings).map_err(lane_unreadable(lane))?;
         folds.push(fold);
     }
+    let mended = books.mended()?;
     let counts = books::compare(&books, &folds, &mut findings)?;
     drop(books);
     let mut undigested = 0;
@@ -169,7 +181,7 @@ pub fn run(
     }
     let mends = findings.take_mends();
     let checks = findings.into_checks();
-    Ok(Report { mends, ok: checks.iter().all(|check| check.ok), checks, sales, undigested })
+    Ok(Report { mended, mends, ok: checks.iter().all(|check| check.ok), checks, sales, undigested })
 }
 
 /// Every lane, and where its records are.

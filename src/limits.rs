@@ -165,13 +165,17 @@ pub const STORE_CONNECT_MS: u64 = 3_000;
 pub const STORE_WAIT_MS: u64 = 1_500;
 /// One transaction of PostgreSQL, its statements and its locks included. What takes longer is given up
 /// on both sides, and the connection is closed.
-pub const STORE_CALL_MS: u64 = 10_000;
+pub const STORE_CALL_MS: u64 = 4_000;
+/// A gateway that starts waits so long for another that brings the tables up to date.
+pub const STORE_MIGRATE_MS: u64 = 60_000;
 /// Connections that a configuration may want for what is asked of PostgreSQL.
 pub const STORE_CONNECTIONS_MAX: usize = 256;
 /// Connections for the writers of all lanes, and for what the product itself asks.
 pub const STORE_WRITERS: usize = 6;
 /// Faults of the books that one `reconcile --repair` mends; the next one mends more.
 pub const MENDS_MAX: usize = 100_000;
+/// Of those, so many in one transaction.
+pub const MENDS_AT_ONCE: usize = 500;
 /// Jobs that wait for a connection of the store. One more is answered `overloaded`.
 pub const STORE_QUEUE: usize = 1_024;
 
@@ -186,6 +190,10 @@ const _: () = assert!(
 );
 const _: () =
     assert!(LANE_INBOX > LANE_BATCH_MAX, "what arrives while a batch is written must find room");
+const _: () = assert!(
+    STORE_CALL_MS < WRITER_LEASE_MS,
+    "a transaction that is slow is given up before its lease is another's"
+);
 const _: () = assert!(
     LEDGER_REPLY_MS < DRAIN_MS,
     "a request that was read before the drain began is answered before its connection is cut"

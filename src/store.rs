@@ -31,12 +31,22 @@ use crate::sale::{
 pub use digest::DeadLetter;
 
 /// Where the books are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum StoreAt {
     /// In a file of SQLite's.
     File(PathBuf),
     /// In a database of PostgreSQL's.
     Postgres(String),
+}
+
+impl fmt::Debug for StoreAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            // It may hold a password.
+            Self::Postgres(_) => f.write_str("Postgres(***)"),
+        }
+    }
 }
 
 impl StoreAt {
@@ -107,7 +117,7 @@ pub trait Store: Send + Sync {
         user: UserId,
         expected: Option<u64>,
     ) -> Job<'_, Result<Cart, CartRefusal>>;
-    /// Carts with lines of these items, at most `max`.
+    /// Carts into which users themselves put some of these items, at most `max`.
     fn carts_with(&self, items: Vec<ItemId>, max: usize) -> Job<'_, Vec<(UserId, Cart)>>;
     /// What could not be digested, oldest first, after a mark; at most `max`.
     fn dead_letters(
@@ -119,9 +129,10 @@ pub trait Store: Send + Sync {
     fn retry_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, Option<Retried>>;
     /// Gives a dead letter up. `false`: there is none.
     fn drop_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, bool>;
-    /// Makes the books what a ledger's events say, as far as nobody has moved on since that was looked at.
+    /// Makes the books what a ledger's events say, as far as nobody has moved on since that was looked at:
+    /// nothing is done where the books have been mended or a dead letter settled since `mended` times.
     /// Says how many rows that changed.
-    fn mend(&self, mends: Arc<[Mend]>) -> Job<'_, u64>;
+    fn mend(&self, mends: Arc<[Mend]>, mended: u64) -> Job<'_, u64>;
     /// What operators did, newest first, skipping the first `skip`; at most `max`.
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>>;
     /// Whether the store answers.
@@ -293,8 +304,8 @@ pub struct Digested {
     pub cursor: Position,
     /// Orders that are new in the books.
     pub orders: u64,
-    /// Events and records that were put aside.
-    pub dead_letters: u64,
+    /// The numbers of events and records that were put aside.
+    pub dead_letters: Vec<u64>,
     /// Carts that show something else than before.
     pub carts: Vec<CartKey>,
 }
@@ -311,6 +322,9 @@ pub enum StoreError {
     /// Another writer has the lane's lease. Not done.
     #[error("another gateway writes this lane's books")]
     Leased,
+    /// The books were mended, or a dead letter settled, since they were looked at. Not done.
+    #[error("somebody else has mended the books meanwhile")]
+    Mended,
     /// The database refuses what it was to write. Not done; trying again may help, or the data may be
     /// what it cannot take.
     #[error("the store refuses: {0}")]

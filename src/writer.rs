@@ -32,7 +32,10 @@ use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Record};
 use crate::pause;
 use crate::sale::LaneId;
-use crate::store::{Batch, Care, Digested, Digestible, Holder, Store, StoreError};
+use crate::store::{Batch, Care, DeadMark, Digested, Digestible, Holder, Store, StoreError};
+
+/// Dead letters that are looked at together.
+const DEAD_PAGE: usize = 1_000;
 
 /// What the writer works with.
 #[derive(Clone)]
@@ -95,6 +98,7 @@ impl Writer {
                 shared: self.clone(),
                 lane,
                 cursor: None,
+                renewed: None,
                 pace: Pace::default(),
                 refusals: 0,
             };
@@ -110,6 +114,8 @@ struct LaneWriter {
     lane: LaneId,
     /// Where the store's cursor stands, while the lease is ours.
     cursor: Option<Position>,
+    /// When the lease was last taken or renewed, by this machine's own count.
+    renewed: Option<Instant>,
     pace: Pace,
     /// How often the store has refused what is next.
     refusals: u32,
@@ -141,6 +147,7 @@ impl LaneWriter {
                     tokio::select! {
                         // Cancel-safe both: a change that is missed here is seen by the next look.
                         _ = timeout(idle, rings(&mut head)) => {}
+                        () = self.shared.progress.hears(self.lane) => self.cursor = None,
                         _ = stop.changed() => {}
                     }
                     continue;
@@ -149,7 +156,15 @@ impl LaneWriter {
                     limits::WRITER_GATHER_MS
                 }
                 Ok(Step::Digested(_)) => continue,
-                Ok(Step::Followed) => limits::WRITER_FOLLOW_MS,
+                Ok(Step::Followed) => {
+                    let follow = Duration::from_millis(limits::WRITER_FOLLOW_MS);
+                    let told = timeout(follow, self.shared.progress.hears(self.lane));
+                    tokio::select! {
+                        _ = told => {}
+                        _ = stop.changed() => {}
+                    }
+                    continue;
+                }
                 Err(error) => {
                     self.failed(&error, &mut failures, &mut stop).await;
                     continue;
@@ -193,11 +208,15 @@ impl LaneWriter {
     async fn step(&mut self, head: Position) -> Result<Step, StepError> {
         let underway = self.shared.underway.of(self.lane);
         let _underway = underway.lock().await;
+        let lease = Duration::from_millis(limits::WRITER_LEASE_MS);
+        if self.renewed.is_none_or(|renewed| renewed.elapsed() >= lease) {
+            // Another gateway may have been at it since.
+            self.cursor = None;
+        }
         let known = match self.cursor {
             Some(known) => known,
-            None => self.shared.store.cursor(self.lane).await?,
+            None => self.look().await?,
         };
-        self.shared.progress.moved(self.lane, known);
         // In one life of the lane; another goes on from where the books were, or beyond.
         if head <= known {
             self.shared.progress.waits_since(self.lane, None);
@@ -205,11 +224,12 @@ impl LaneWriter {
         }
         if self.cursor.is_none() {
             let claim = self.shared.store.claim(self.lane, self.shared.holder).await?;
-            self.shared.progress.moved(self.lane, claim.cursor);
             if !claim.ours {
+                self.shared.progress.follows(self.lane);
                 return Ok(Step::Followed);
             }
             self.cursor = Some(claim.cursor);
+            self.renewed = Some(Instant::now());
         }
         let from = self.cursor.unwrap_or(known);
         let (records_max, events_max) = (limits::WRITER_RECORDS_MAX, self.pace.events_max());
@@ -222,6 +242,27 @@ impl LaneWriter {
         self.shared.metrics.writer_batch_size.record(events as f64);
         self.tell(&digested);
         Ok(Step::Digested(events))
+    }
+
+    /// How far the books are, whoever has written them; and what of it was put aside.
+    async fn look(&self) -> Result<Position, StepError> {
+        let known = self.shared.progress.of(self.lane);
+        let cursor = self.shared.store.cursor(self.lane).await?;
+        let mut after = DeadMark { lane: self.lane, position: known };
+        while cursor > after.position {
+            let page = self.shared.store.dead_letters(Some(after), DEAD_PAGE).await?;
+            let here = page.iter().filter(|(lane, _)| *lane == self.lane);
+            let dead: Vec<_> = here.map(|(_, letter)| letter.record.last).collect();
+            let seqs: Vec<_> = dead.iter().map(|position| position.seq).collect();
+            self.shared.progress.put_aside(self.lane, &seqs);
+            match dead.last() {
+                Some(last) if page.len() == DEAD_PAGE => after.position = *last,
+                Some(_) | None => break,
+            }
+        }
+        // Told only now: whoever waits for the books looks at what was put aside then.
+        self.shared.progress.moved(self.lane, cursor);
+        Ok(cursor)
     }
 
     async fn digest(
@@ -244,11 +285,17 @@ impl LaneWriter {
             Ok(digested) => {
                 self.pace.took(events, began.elapsed());
                 self.cursor = Some(digested.cursor);
+                self.renewed = Some(began);
                 self.refusals = 0;
             }
             Err(StoreError::Rejected(_)) => self.refusals = self.refusals.saturating_add(1),
             Err(StoreError::Failed(_)) => self.pace.failed(),
-            Err(StoreError::Overloaded | StoreError::Fenced(_) | StoreError::Leased) => {}
+            Err(
+                StoreError::Overloaded
+                | StoreError::Fenced(_)
+                | StoreError::Leased
+                | StoreError::Mended,
+            ) => {}
         }
         Ok(digested?)
     }
@@ -256,10 +303,11 @@ impl LaneWriter {
     fn tell(&self, digested: &Digested) {
         self.shared.carts.forget(&digested.carts);
         self.shared.metrics.orders_persisted.increment(digested.orders);
-        if digested.dead_letters > 0 {
-            self.shared.metrics.dead_letters.increment(digested.dead_letters);
-            self.shared.progress.put_aside(self.lane, digested.cursor.seq);
-            error!(lane = %self.lane, count = digested.dead_letters, "put into the dead letters");
+        if !digested.dead_letters.is_empty() {
+            let count = digested.dead_letters.len();
+            self.shared.metrics.dead_letters.increment(count as u64);
+            self.shared.progress.put_aside(self.lane, &digested.dead_letters);
+            error!(lane = %self.lane, count, "put into the dead letters");
         }
         self.shared.progress.moved(self.lane, digested.cursor);
     }

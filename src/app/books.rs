@@ -81,36 +81,42 @@ impl Opened {
                 Self { store, shared, lock: None }
             }
         };
-        opened.check_ledger(settings).await?;
+        check_ledger(opened.store.as_ref(), settings).await?;
         Ok(opened)
     }
 
-    /// Events of another ledger under the same numbers would be taken for ours.
-    async fn check_ledger(&self, settings: &Settings) -> Result<(), BooksError> {
-        let lanes = settings.ledger.lanes;
-        let own = if settings.redis_url.is_some() {
-            format!("redis, ledger.lanes={lanes}")
-        } else if settings.database_url.is_none() {
-            "embedded".to_owned()
-        } else {
-            format!("embedded, {}", gateway_id(&settings.data_dir)?)
-        };
-        let found = self.store.bind(own.clone()).await?;
-        if found == own { Ok(()) } else { Err(BooksError::Foreign { found, own }) }
-    }
-
     /// Hears what other gateways do to the same books.
-    pub(super) fn listen(&self, carts: &Arc<CartCache>, progress: &Progress) -> Option<Listener> {
+    pub(super) fn listen(
+        &self,
+        carts: &Arc<CartCache>,
+        progress: &Progress,
+        own: Holder,
+    ) -> Option<Listener> {
         let (carts, progress) = (Arc::clone(carts), progress.clone());
         let store = self.shared.as_ref()?;
         carts.set_told(false);
         Some(store.listen(move |news| match news {
-            News::Digested(lane, position) => progress.heard(lane, position),
+            News::Digested(lane, holder) if holder != own => progress.heard(lane),
+            News::Digested(..) => {}
             News::Carts(keys) => carts.forget(&keys),
             News::Heard => carts.set_told(true),
             News::Unheard => carts.set_told(false),
         }))
     }
+}
+
+/// Events of another ledger under the same numbers would be taken for ours.
+async fn check_ledger(store: &dyn Store, settings: &Settings) -> Result<(), BooksError> {
+    let lanes = settings.ledger.lanes;
+    let own = if settings.redis_url.is_some() {
+        format!("redis, ledger.lanes={lanes}")
+    } else if settings.database_url.is_none() {
+        "embedded".to_owned()
+    } else {
+        format!("embedded, {}", gateway_id(&settings.data_dir)?)
+    };
+    let found = store.bind(own.clone()).await?;
+    if found == own { Ok(()) } else { Err(BooksError::Foreign { found, own }) }
 }
 
 /// Opens the books beside a gateway that may run.
@@ -120,12 +126,14 @@ impl Opened {
 pub async fn open_books(settings: &Settings) -> Result<Arc<dyn Store>, BooksError> {
     let at = StoreAt::of(settings.database_url.as_deref(), &settings.data_dir);
     let shared = settings.redis_url.is_some();
-    Ok(match at.map_err(BooksError::Settings)? {
-        StoreAt::File(path) => Arc::new(SqliteStore::open(&path, archives(shared))?),
+    let store: Arc<dyn Store> = match at.map_err(BooksError::Settings)? {
+        StoreAt::File(path) => Arc::new(SqliteStore::open_beside(&path, archives(shared))?),
         StoreAt::Postgres(url) => {
-            Arc::new(PostgresStore::open(&database(settings, &url, shared)).await?)
+            Arc::new(PostgresStore::open_beside(&database(settings, &url, shared))?)
         }
-    })
+    };
+    check_ledger(store.as_ref(), settings).await?;
+    Ok(store)
 }
 
 /// Whether what was digested is kept: for a ledger that can forget.

@@ -29,17 +29,17 @@ pub(super) async fn keep_warm(
             if warmed.contains(id) || !opens_by(card.window().state(soon)) {
                 continue;
             }
-            warmed.insert(id.clone());
             let items = card.definition().items.iter().map(|item| item.id.clone()).collect();
             let warming = carts.warming();
             match store.carts_with(items, limits::CARTS_WARMED).await {
                 Ok(found) => {
+                    warmed.insert(id.clone());
                     debug!(sale = %id, carts = found.len(), "carts read ahead");
                     for (user, cart) in found {
                         carts.keep_warm(&warming, user, cart);
                     }
                 }
-                // Carts are then read when they are asked for.
+                // Tried again with the next look; until then carts are read when they are asked for.
                 Err(error) => warn!(sale = %id, %error, "carts were not read ahead"),
             }
         }

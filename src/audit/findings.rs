@@ -52,6 +52,9 @@ impl Promise {
     }
 }
 
+/// The check that looks for them.
+pub(super) const DEAD_LETTERS: &str = "no dead letters";
+
 const PROMISES: [(Promise, &str); 12] = [
     (Promise::Journal, "journal is whole: no gap, no damage, every step possible"),
     (Promise::Conservation, "conservation: available + held + confirmed = stock"),
@@ -63,7 +66,7 @@ const PROMISES: [(Promise, &str); 12] = [
     (Promise::Orders, "every reservation is exactly one order, and the same"),
     (Promise::Books, "the books' own counters agree, and do not oversell"),
     (Promise::Carts, "carts hold the lines of standing orders, and no others"),
-    (Promise::DeadLetters, "no dead letters"),
+    (Promise::DeadLetters, DEAD_LETTERS),
     (Promise::Ledger, "Redis keeps what its events add up to"),
 ];
 

@@ -6,11 +6,15 @@ use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use super::arguments::ConfigArguments;
-use super::{Exit, Failure, config, say, table};
+use super::{Exit, Failure, config, say, small_runtime, table};
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::config::Settings;
+use crate::ledger::Durability;
 use crate::ledger::embedded::{self, OpenError};
+use crate::ledger::redis::server::{self, Server};
 use crate::limits;
+use crate::sale::LaneId;
+use crate::store::{StoreAt, postgres};
 
 /// How a check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -31,7 +35,7 @@ struct Check {
 
 pub(super) fn run(arguments: &ConfigArguments, as_json: bool) -> Result<Exit, Failure> {
     let settings = config::load(arguments)?.settings;
-    let checks = [
+    let mut checks = vec![
         descriptors(),
         backlog(),
         data_dir(&settings),
@@ -39,6 +43,12 @@ pub(super) fn run(arguments: &ConfigArguments, as_json: bool) -> Result<Exit, Fa
         clock(),
         exposure(&settings),
     ];
+    checks.extend(settings.redis_url.as_deref().map(|url| redis(url, &settings)));
+    if let Ok(StoreAt::Postgres(url)) =
+        StoreAt::of(settings.database_url.as_deref(), &settings.data_dir)
+    {
+        checks.push(postgres(&url, &settings)?);
+    }
     let failing = checks.iter().any(|check| check.state == State::Failing);
     if as_json {
         let report = serde_json::json!({ "ok": !failing, "checks": checks });
@@ -103,6 +113,51 @@ fn data_dir(settings: &Settings) -> Check {
         }
         Err(error) => check(name, State::Failing, error.to_string(), "make it writable"),
     }
+}
+
+/// As a start looks at it: version, eviction, and whether it keeps what is promised.
+fn redis(url: &str, settings: &Settings) -> Check {
+    let name = "Redis";
+    let looked = Server::of(url).and_then(|server| {
+        for lane in (0..settings.ledger.lanes).map(LaneId) {
+            let mut connection = server.connect(lane)?;
+            server::check(&mut connection, settings.promised(), settings.ledger.replicas)?;
+        }
+        Ok(())
+    });
+    match looked {
+        Ok(()) => {
+            let found = format!("gives durability `{}`", settings.promised().as_str());
+            check(name, State::Ok, found, "")
+        }
+        Err(error) => check(name, State::Failing, error.to_string(), "see what is found"),
+    }
+}
+
+/// As a start looks at it, without changing its tables.
+fn postgres(url: &str, settings: &Settings) -> Result<Check, Failure> {
+    let name = "PostgreSQL";
+    let looked = small_runtime()?.block_on(postgres::look(url));
+    let found = match looked {
+        Ok(found) => found,
+        Err(error) => {
+            return Ok(check(name, State::Failing, error.to_string(), "see what is found"));
+        }
+    };
+    let wanted = limits::STORE_WRITERS + settings.store.connections + 1;
+    let syncs = found.fsync && found.synchronous_commit;
+    let (state, advice) = if !syncs && settings.promised() == Durability::Stored {
+        (State::Failing, "durability `stored` needs fsync and synchronous_commit on".to_owned())
+    } else if !syncs {
+        (State::Warning, "set fsync and synchronous_commit on: carts survive no crash".to_owned())
+    } else if found.connections < wanted {
+        (State::Warning, format!("each gateway uses up to {wanted} connections"))
+    } else {
+        (State::Ok, String::new())
+    };
+    let tables = if found.tables { "tables are there" } else { "tables will be made" };
+    let text = format!("{}, {} connections, {tables}", found.version, found.connections);
+    Ok(check(name, state, text, &advice))
 }
 
 fn disk(settings: &Settings) -> Check {

@@ -1,16 +1,16 @@
 //! `floodgate reconcile`: what ledger and books disagree about, and mending it.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use super::arguments::ConfigArguments;
 use super::{Exit, Failure, audit, config, say, small_runtime};
-use crate::app;
+use crate::app::{self, BooksError};
 use crate::audit::Report;
 use crate::config::Settings;
+use crate::engine::Event;
 use crate::limits;
-use crate::store::{DeadMark, Mend, Retried, Store, StoreError};
+use crate::sale::SaleId;
+use crate::store::{DeadLetter, DeadMark, Retried, Store, StoreError};
 
 /// In the audit log.
 const ACTOR: &str = "reconcile";
@@ -32,24 +32,25 @@ pub(super) fn run(
     let sale = audit::sale(sale)?;
     let found = audit::examine(&settings, sale.as_ref())?;
     let (repaired, left) = if repair && !agree(&found) {
-        let repaired = mend(&settings, &found, sale.is_none())?;
-        (Some(repaired), audit::examine(&settings, sale.as_ref())?)
+        let repaired = mend(&settings, sale.as_ref())?;
+        (Some(repaired), Some(audit::examine(&settings, sale.as_ref())?))
     } else {
-        (None, audit::examine(&settings, sale.as_ref())?)
+        (None, None)
     };
+    let left = left.as_ref().unwrap_or(&found);
     if as_json {
         let repaired = repaired
             .map(|repaired| json!({ "rows": repaired.rows, "dead_letters": repaired.letters }));
         let report = json!({
-            "ok": agree(&left), "found": differences(&found), "repaired": repaired,
-            "left": differences(&left), "undigested": left.undigested,
+            "ok": agree(left), "found": differences(&found), "repaired": repaired,
+            "left": differences(left), "undigested": left.undigested,
             "can_be_mended": left.mends.len(),
         });
         say!("{report}");
     } else {
-        show(&found, repaired.as_ref(), &left);
+        show(&found, repaired.as_ref(), left);
     }
-    Ok(if agree(&left) { Exit::Ok } else { Exit::Broken })
+    Ok(if agree(left) { Exit::Ok } else { Exit::Broken })
 }
 
 /// Whether ledger and books agree, whatever else an audit may find.
@@ -65,23 +66,40 @@ fn differences(report: &Report) -> Value {
     shown.collect()
 }
 
-/// Writes what can be written safely, and tries the dead letters again.
-fn mend(settings: &Settings, found: &Report, letters: bool) -> Result<Repaired, Failure> {
+/// Tries the dead letters again, writes what is still missing, as far as that is safe, and then settles the
+/// letters of which nothing is missing any more.
+fn mend(settings: &Settings, sale: Option<&SaleId>) -> Result<Repaired, Failure> {
     let failure = |error: String| Failure::new(Exit::Failure, error);
-    small_runtime()?.block_on(async {
-        let store = app::open_books(settings).await.map_err(|error| failure(error.to_string()))?;
-        let repaired = async {
-            let mends: Arc<[Mend]> = found.mends.clone().into();
-            let rows = store.mend(mends).await?;
-            let letters = if letters { retry_letters(store.as_ref()).await? } else { 0 };
-            Ok::<_, StoreError>(Repaired { rows, letters })
-        };
-        repaired.await.map_err(|error| failure(error.to_string()))
-    })
+    let runtime = small_runtime()?;
+    let store = runtime.block_on(app::open_books(settings)).map_err(|error| {
+        let foreign = matches!(error, BooksError::Foreign { .. });
+        let exit = if foreign { Exit::Configuration } else { Exit::Failure };
+        Failure::new(exit, error.to_string())
+    })?;
+    let mut repaired = Repaired::default();
+    let mut refused = Vec::new();
+    if sale.is_none() {
+        let retried = runtime.block_on(retry_letters(store.as_ref(), &mut refused));
+        repaired.letters += retried.map_err(|error| failure(error.to_string()))?;
+    }
+    let found = audit::examine(settings, sale)?;
+    // Each part is one transaction, and one entry of the audit log.
+    for (mended, part) in (found.mended..).zip(found.mends.chunks(limits::MENDS_AT_ONCE)) {
+        let rows = runtime.block_on(store.mend(part.into(), mended));
+        repaired.rows += rows.map_err(|error| failure(error.to_string()))?;
+    }
+    if !refused.is_empty() && audit::examine(settings, sale)?.only_letters_left() {
+        for mark in refused {
+            let dropped = runtime.block_on(store.drop_dead_letter(mark, ACTOR.into()));
+            repaired.letters += u64::from(dropped.map_err(|error| failure(error.to_string()))?);
+        }
+    }
+    Ok(repaired)
 }
 
-/// Letters count in their order: one may be what the next one needs.
-async fn retry_letters(store: &dyn Store) -> Result<u64, StoreError> {
+/// Letters are tried in their order: one may be what the next one needs. Those that are refused, and of
+/// which an audit can say whether the books have what they tell, come into `refused`.
+async fn retry_letters(store: &dyn Store, refused: &mut Vec<DeadMark>) -> Result<u64, StoreError> {
     let (mut after, mut digested) = (None, 0);
     loop {
         let page = store.dead_letters(after, limits::DEAD_LETTERS_PAGE_MAX).await?;
@@ -91,11 +109,19 @@ async fn retry_letters(store: &dyn Store) -> Result<u64, StoreError> {
         for (lane, letter) in page {
             let mark = DeadMark { lane, position: letter.record.last };
             after = Some(mark);
-            if let Some(Retried::Digested(_)) = store.retry_dead_letter(mark, ACTOR.into()).await? {
-                digested += 1;
+            match store.retry_dead_letter(mark, ACTOR.into()).await? {
+                Some(Retried::Digested(_)) => digested += 1,
+                Some(Retried::Refused(_)) if !tells_of_refunds(&letter) => refused.push(mark),
+                Some(Retried::Refused(_)) | None => {}
             }
         }
     }
+}
+
+/// No audit sees a refund that is missing.
+fn tells_of_refunds(letter: &DeadLetter) -> bool {
+    let events = letter.record.decode().unwrap_or_default();
+    events.iter().any(|event| matches!(event, Event::RefundNeeded { .. }))
 }
 
 fn show(found: &Report, repaired: Option<&Repaired>, left: &Report) {
@@ -109,7 +135,7 @@ fn show(found: &Report, repaired: Option<&Repaired>, left: &Report) {
     };
     list(found);
     if let Some(Repaired { rows, letters }) = repaired {
-        say!("mended: {rows} rows of the books, {letters} dead letters digested after all");
+        say!("mended: {rows} rows of the books, {letters} dead letters settled");
         if !agree(left) {
             say!("left:");
             list(left);

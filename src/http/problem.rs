@@ -100,6 +100,7 @@ impl From<StoreError> for Problem {
             StoreError::Overloaded => Problem::Denied(Denied::Overloaded),
             StoreError::Fenced(_)
             | StoreError::Leased
+            | StoreError::Mended
             | StoreError::Rejected(_)
             | StoreError::Failed(_) => {
                 tracing::error!(%error, "the store failed a request");
@@ -296,7 +297,7 @@ fn denied_shape(denied: Denied, now: Millis) -> Shape {
             503,
             code,
             "The outcome is unknown",
-            "the request may or may not have taken effect; ask again with the same Idempotency-Key",
+            "the request may or may not have taken effect; look, or ask again with the same Idempotency-Key",
         )
         .retry(1, 2),
     }

@@ -144,6 +144,8 @@ pub struct Digest<'b> {
     orders: BTreeMap<OrderKey<'b>, OrderSlot<'b>>,
     items: BTreeMap<ItemKey<'b>, ItemSlot>,
     sales: BTreeMap<&'b SaleId, SaleSlot<'b>>,
+    /// Restocks by their numbers, and whether the books have them: unlike orders, items have no version.
+    restocks: BTreeMap<u64, bool>,
     /// Payments that somebody has to give back.
     pub refunds: Vec<Refund<'b>>,
     /// What operators did.
@@ -248,6 +250,7 @@ impl<'b> Digest<'b> {
                 }
                 Event::Restocked { sale, item, .. } => {
                     named.items.entry((sale, item)).or_default();
+                    named.restocks.insert(numbered.position.seq, false);
                 }
                 Event::SaleCreated { definition, .. } => {
                     let unknown = SaleSlot { known: false, created: None };
@@ -282,6 +285,16 @@ impl<'b> Digest<'b> {
     /// The sales to look up.
     pub fn sales(&self) -> impl Iterator<Item = &'b SaleId> + '_ {
         self.sales.keys().copied()
+    }
+
+    /// The numbers of restocks to look up in the audit log.
+    pub fn restocks(&self) -> impl Iterator<Item = u64> + '_ {
+        self.restocks.keys().copied()
+    }
+
+    /// The books have this restock.
+    pub fn knows_restock(&mut self, seq: u64) {
+        self.restocks.insert(seq, true);
     }
 
     /// The books have this order.
@@ -379,6 +392,7 @@ impl<'b> Digest<'b> {
                 });
                 Ok(())
             }
+            Event::Restocked { .. } if self.restocks.get(&seq) == Some(&true) => Ok(()),
             Event::Restocked { sale, item, delta, before, reason, actor, .. } => {
                 self.check_units(sale, item, *delta, 0)?;
                 self.add_units(sale, item, *delta, 0);

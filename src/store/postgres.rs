@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-pub use connect::{OpenError, Settings, check_url};
+pub use connect::{Looked, OpenError, Settings, check_url, look};
 pub use news::{Listener, News};
 
 pub(super) use self::archive::record_of;
@@ -51,20 +51,30 @@ pub struct PostgresStore {
     shared: bool,
 }
 
+/// A connection while a job is at it. A job that is given up halfway leaves it in any state: it is closed
+/// then, not used again.
+struct Lent(Option<Client>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            drop(Object::take(client));
+        }
+    }
+}
+
 /// Runs one job on a connection of a pool, within bounds.
 macro_rules! run {
     ($pool:expr, |$client:ident| $work:expr) => {
         Box::pin(async move {
-            let $client = take(&$pool).await?;
+            let mut lent = Lent(Some(take(&$pool).await?));
+            let Some($client) = lent.0.as_mut() else { return Err(StoreError::Overloaded) };
             let answer = bounded($work).await;
-            settle($client, answer)
-        })
-    };
-    ($pool:expr, |mut $client:ident| $work:expr) => {
-        Box::pin(async move {
-            let mut $client = take(&$pool).await?;
-            let answer = bounded($work).await;
-            settle($client, answer)
+            // A connection whose job failed may be in any state, too.
+            if !matches!(answer, Err(StoreError::Failed(_))) {
+                drop(lent.0.take());
+            }
+            answer
         })
     };
 }
@@ -75,13 +85,22 @@ impl PostgresStore {
     /// # Errors
     /// [`OpenError`] says what cannot be done, and where something has to be set, what.
     pub async fn open(settings: &Settings<'_>) -> Result<Self, OpenError> {
-        let target = Target::of(settings.url)?;
-        target.migrate(settings.migrate_url).await?;
-        let own = target.pool(limits::STORE_WRITERS, connect::FOR_WRITER)?;
-        let asked = target.pool(settings.connections, connect::FOR_ASKED)?;
-        let store = Self { target, own, asked, shared: settings.shared };
+        let store = Self::open_beside(settings)?;
+        store.target.migrate(settings.migrate_url).await?;
         store.check(settings).await?;
         Ok(store)
+    }
+
+    /// The books that a gateway may be at: connects when it is asked something, and leaves the tables as
+    /// they are.
+    ///
+    /// # Errors
+    /// The address.
+    pub fn open_beside(settings: &Settings<'_>) -> Result<Self, OpenError> {
+        let target = Target::of(settings.url)?;
+        let own = target.pool(limits::STORE_WRITERS, connect::FOR_WRITER)?;
+        let asked = target.pool(settings.connections, connect::FOR_ASKED)?;
+        Ok(Self { target, own, asked, shared: settings.shared })
     }
 
     /// Hears what other gateways tell, until the answer is dropped.
@@ -109,7 +128,11 @@ async fn take(pool: &Pool) -> Result<Client, StoreError> {
     if pool.status().waiting >= limits::STORE_QUEUE {
         return Err(StoreError::Overloaded);
     }
-    pool.get().await.map_err(|error| match error {
+    // The pool bounds each of its steps but the session's settings.
+    let within = Duration::from_millis(limits::STORE_WAIT_MS + limits::STORE_CONNECT_MS);
+    let taken = tokio::time::timeout(within, pool.get()).await;
+    let taken = taken.map_err(|_| StoreError::Failed("no connection in time".to_owned()))?;
+    taken.map_err(|error| match error {
         PoolError::Timeout(TimeoutType::Wait) => StoreError::Overloaded,
         PoolError::Backend(error) => StoreError::Failed(with_cause(&error)),
         PoolError::Timeout(_)
@@ -126,49 +149,41 @@ async fn bounded<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result
     }
 }
 
-/// A connection whose last job failed may be in any state: it is closed.
-fn settle<T>(client: Client, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-    if matches!(answer, Err(StoreError::Failed(_))) {
-        drop(Object::take(client));
-    }
-    answer
-}
-
 impl Store for PostgresStore {
     fn cursor(&self, lane: LaneId) -> Job<'_, Position> {
-        run!(self.own, |client| lease::cursor(&client, lane))
+        run!(self.own, |client| lease::cursor(client, lane))
     }
 
     fn bind(&self, ledger: String) -> Job<'_, String> {
-        run!(self.own, |client| lease::bind(&client, &ledger))
+        run!(self.own, |client| lease::bind(client, &ledger))
     }
 
     fn claim(&self, lane: LaneId, holder: Holder) -> Job<'_, Claim> {
-        run!(self.own, |mut client| lease::claim(&mut client, lane, holder))
+        run!(self.own, |client| lease::claim(client, lane, holder))
     }
 
     fn release(&self, lane: LaneId, holder: Holder) -> Job<'_, ()> {
-        run!(self.own, |client| lease::release(&client, lane, holder))
+        run!(self.own, |client| lease::release(client, lane, holder))
     }
 
     fn digest(&self, batch: Arc<Batch>) -> Job<'_, Digested> {
-        run!(self.own, |mut client| digest::digest(&mut client, &batch, self.shared))
+        run!(self.own, |client| digest::digest(client, &batch, self.shared))
     }
 
     fn archive(&self, lane: LaneId, seq: u64, max: usize) -> Job<'_, Vec<Record>> {
-        run!(self.own, |client| archive::read(&client, lane, seq, max))
+        run!(self.own, |client| archive::read(client, lane, seq, max))
     }
 
     fn order(&self, user: UserId, id: ReservationId) -> Job<'_, Option<Order>> {
-        run!(self.asked, |client| orders::order(&client, &user, id))
+        run!(self.asked, |client| orders::order(client, &user, id))
     }
 
     fn orders(&self, user: UserId, after: Option<OrderMark>, max: usize) -> Job<'_, Vec<Order>> {
-        run!(self.asked, |client| orders::page(&client, &user, after, max))
+        run!(self.asked, |client| orders::page(client, &user, after, max))
     }
 
     fn cart(&self, user: UserId) -> Job<'_, Cart> {
-        run!(self.asked, |client| carts::read(&client, &user))
+        run!(self.asked, |client| carts::read(client, &user))
     }
 
     fn change_cart(
@@ -178,7 +193,7 @@ impl Store for PostgresStore {
         change: CartChange,
     ) -> Job<'_, Result<Cart, CartRefusal>> {
         let shared = self.shared;
-        run!(self.asked, |mut client| carts::change(&mut client, &user, expected, &change, shared))
+        run!(self.asked, |client| carts::change(client, &user, expected, &change, shared))
     }
 
     fn merge_carts(
@@ -188,11 +203,11 @@ impl Store for PostgresStore {
         expected: Option<u64>,
     ) -> Job<'_, Result<Cart, CartRefusal>> {
         let shared = self.shared;
-        run!(self.asked, |mut client| carts::merge(&mut client, &guest, &user, expected, shared))
+        run!(self.asked, |client| carts::merge(client, &guest, &user, expected, shared))
     }
 
     fn carts_with(&self, items: Vec<ItemId>, max: usize) -> Job<'_, Vec<(UserId, Cart)>> {
-        run!(self.asked, |client| carts::with_items(&client, &items, max))
+        run!(self.asked, |client| carts::with_items(client, &items, max))
     }
 
     fn dead_letters(
@@ -200,28 +215,28 @@ impl Store for PostgresStore {
         after: Option<DeadMark>,
         max: usize,
     ) -> Job<'_, Vec<(LaneId, DeadLetter)>> {
-        run!(self.asked, |client| dead::page(&client, after, max))
+        run!(self.asked, |client| dead::page(client, after, max))
     }
 
     fn retry_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, Option<Retried>> {
-        run!(self.own, |mut client| dead::retry(&mut client, mark, &actor, self.shared))
+        run!(self.own, |client| dead::retry(client, mark, &actor, self.shared))
     }
 
     fn drop_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, bool> {
-        run!(self.own, |mut client| dead::drop(&mut client, mark, &actor))
+        run!(self.own, |client| dead::drop(client, mark, &actor))
     }
 
-    fn mend(&self, mends: Arc<[Mend]>) -> Job<'_, u64> {
-        run!(self.asked, |mut client| mend::mend(&mut client, &mends, self.shared))
+    fn mend(&self, mends: Arc<[Mend]>, mended: u64) -> Job<'_, u64> {
+        run!(self.asked, |client| mend::mend(client, &mends, mended, self.shared))
     }
 
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {
-        run!(self.asked, |client| orders::audit_log(&client, skip, max))
+        run!(self.asked, |client| orders::audit_log(client, skip, max))
     }
 
     fn ping(&self) -> Job<'_, ()> {
         run!(self.own, |client| async {
-            client.query("SELECT count(*) FROM lanes", &[]).await?;
+            client.query("SELECT FROM lanes LIMIT 1", &[]).await?;
             Ok(())
         })
     }
@@ -270,7 +285,7 @@ fn id(reservation: ReservationId) -> uuid::Uuid {
     uuid::Uuid::from_bytes(*reservation.as_bytes())
 }
 
-/// An instant as a column takes it. What no calendar has becomes what no database takes.
+/// An instant as a column takes it; at most about the year 37,000.
 fn instant(at: Millis) -> SystemTime {
     let latest = Duration::from_secs(u64::MAX >> 24);
     UNIX_EPOCH + Duration::from_millis(at.0).min(latest)
@@ -306,4 +321,17 @@ mod tests {
     }
 
     crate::store::contract::store_contract!(open);
+
+    /// See the suite.
+    #[tokio::test]
+    async fn a_database_that_refuses() {
+        let (store, server) = open().await;
+        let refuse = async || {
+            let url = server.url();
+            let (client, _task) = Target::of(&url).unwrap().connect().await.unwrap();
+            let check = "ALTER TABLE orders ADD CHECK (user_id <> 'user-2')";
+            client.batch_execute(check).await.unwrap();
+        };
+        crate::store::contract::a_database_that_refuses(store, refuse).await;
+    }
 }

@@ -300,6 +300,21 @@ impl Snapshot {
         }
     }
 
+    /// How often the books were mended, or dead letters settled.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn mended(&self) -> Result<u64, SnapshotError> {
+        let query = "SELECT coalesce(max(seq), 0) FROM audit_log WHERE lane = -1";
+        match &self.0 {
+            Kind::Sqlite(books) => Ok(from_sql(books.query_row(query, [], |row| row.get(0))?)),
+            Kind::Postgres(books) => {
+                let row = books.wait(|client| client.query_one(query, &[]))?;
+                Ok(whole(row.get(0)))
+            }
+        }
+    }
+
     /// What was digested of a lane after `seq`, in order, at most `max` records.
     ///
     /// # Errors

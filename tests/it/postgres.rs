@@ -104,7 +104,9 @@ async fn a_sale_into_postgres() {
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
     tokio::spawn(connection);
     let oversell = client.execute("UPDATE items SET allocated = stock + 1", &[]).await;
-    assert!(oversell.unwrap_err().to_string().contains("db error"));
+    let refused = oversell.unwrap_err();
+    let refused = refused.as_db_error().unwrap();
+    assert_eq!((refused.code().code(), refused.constraint()), ("23514", Some("no_oversell")));
 }
 
 /// Proves that gateways share ledger and books: orders and carts of one are those of the other at once, a
@@ -376,7 +378,10 @@ async fn databases_that_do_not_serve() {
     let encrypted = format!("{url}?sslmode=require");
     let told = serve_to(4, dir.path(), &["--database-url", &encrypted]);
     assert!(told.contains("TLS"), "{told}");
+    let (told, _) = run_to(0, &["doctor", "--database-url", &url]);
+    assert!(told.contains("PostgreSQL") && told.contains("fsync"), "{told}");
     postgres.kill();
+    run_to(1, &["doctor", "--database-url", &url]);
     let told = serve_to(4, dir.path(), &["--database-url", &url]);
     assert!(told.contains("PostgreSQL"), "{told}");
     run_to(4, &["audit", "--data-dir", dir.path().to_str().unwrap(), "--database-url", &url]);

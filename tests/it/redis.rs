@@ -385,3 +385,38 @@ async fn a_cluster_loses_a_master() {
     gateway.stop();
     assert_eq!(audit_with(dir.path(), &["--redis-url", &url])["sales"][0]["standing"], held);
 }
+
+/// Proves that Redis is spoken to in the dark, and only where it is the one that it says it is.
+#[tokio::test]
+async fn encrypted() {
+    let (dir, keys) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let file = |name: &str, text: String| {
+        let path = keys.path().join(name).to_str().unwrap().to_owned();
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let root = file("root.pem", certified.cert.pem());
+    let key = file("key.pem", certified.signing_key.serialize_pem());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tls = [
+        ["--tls-port", &port.to_string()],
+        ["--tls-cert-file", &root],
+        ["--tls-key-file", &key],
+        ["--tls-ca-cert-file", &root],
+        ["--tls-auth-clients", "no"],
+    ];
+    let _redis = RedisServer::start_with(Keeps::Everything, tls.as_flattened()).unwrap();
+    let url = format!("rediss://localhost:{port}");
+    let arguments = ["--redis-url", &url];
+    let trusted = [("SSL_CERT_FILE", root.as_str())];
+    let gateway = Serving::start_in(dir.path(), &arguments, &trusted).await;
+    gateway.sell_consoles(1).await;
+    let id = gateway.hold("ann").await;
+    gateway.order("ann", &id).await;
+    gateway.stop();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+    let data = ["--data-dir", dir.path().to_str().unwrap()];
+    let (_, told) = run_to(4, &[&serve[..], &data, &arguments].concat());
+    assert!(told.contains("Redis"), "{told}");
+}

@@ -3,6 +3,9 @@
 //! The version is the tag. A write with `If-Match` happens only to the version that it names; without
 //! one it happens to whatever is there.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use hyper::StatusCode;
 use hyper::header::ETAG;
 use serde::Deserialize;
@@ -31,8 +34,10 @@ struct Merge {
     guest_id: String,
 }
 
-/// How the ids of guests begin. Whoever knows one owns its cart.
+/// How the ids of guests begin. Whoever knows one owns its cart, so what follows has to be random.
 const GUEST: &str = "guest-";
+/// How much of it there is at least.
+const GUEST_RANDOM_MIN: usize = 16;
 
 impl Public {
     pub(super) async fn show_cart(&self, call: Call) -> Result<Answer, Problem> {
@@ -94,15 +99,18 @@ impl Public {
         let wanted: Merge = body::parse(&call.head, &body)?;
         let guest = UserId::parse(&wanted.guest_id).ok();
         // Nobody empties the cart of a user by naming them.
-        let guest = guest.filter(|guest| guest.as_str().starts_with(GUEST) && *guest != user);
-        let guest = guest.ok_or_else(|| {
+        let is_guest = |guest: &UserId| {
+            let random = guest.as_str().strip_prefix(GUEST);
+            random.is_some_and(|random| random.len() >= GUEST_RANDOM_MIN) && *guest != user
+        };
+        let guest = guest.filter(is_guest).ok_or_else(|| {
             Problem::malformed(format!(
-                "guest_id must be another user id, and begin with `{GUEST}`"
+                "guest_id must be another user id: `{GUEST}` and at least {GUEST_RANDOM_MIN} \
+                 characters that nobody can guess"
             ))
         })?;
-        let keys = [CartKey::of(&guest), CartKey::of(&user)];
-        let merged = self.store.merge_carts(guest, user, expected);
-        self.changed(merged, &keys).await
+        let keys = vec![CartKey::of(&guest), CartKey::of(&user)];
+        self.changed(self.store.merge_carts(guest, user, expected), keys).await
     }
 
     async fn change_cart(
@@ -111,18 +119,25 @@ impl Public {
         expected: Option<u64>,
         change: CartChange,
     ) -> Result<Answer, Problem> {
-        let keys = [CartKey::of(&user)];
-        self.changed(self.store.change_cart(user, expected, change), &keys).await
+        let keys = vec![CartKey::of(&user)];
+        self.changed(self.store.change_cart(user, expected, change), keys).await
     }
 
     async fn changed(
         &self,
         change: Job<'_, Result<Cart, CartRefusal>>,
-        keys: &[CartKey],
+        keys: Vec<CartKey>,
     ) -> Result<Answer, Problem> {
-        // A write that nobody waits for any more is written all the same.
         let changed = self.ask_store(change, Denied::OutcomeUnknown).await;
-        self.carts.forget(keys);
+        self.carts.forget(&keys);
+        if changed.is_err() {
+            // It may still be done, until the store has given it up; who reads meanwhile keeps the old cart.
+            let carts = Arc::clone(&self.carts);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(limits::STORE_CALL_MS)).await;
+                carts.forget(&keys);
+            });
+        }
         Ok(shown(&changed??))
     }
 }

@@ -53,9 +53,12 @@ impl Server {
         }
         let info = |text: &str| -> Result<ConnectionInfo, ServerError> {
             let info = text.trim().into_connection_info().map_err(wrong)?;
-            if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
+                // Whoever can read the traffic of a peer that is not verified can also answer for it.
                 return Err(ServerError::Url(
-                    "this version does not speak TLS to Redis; use redis://".to_owned(),
+                    "#insecure is refused: name a host that its certificate names, and its root \
+                     in SSL_CERT_FILE"
+                        .to_owned(),
                 ));
             }
             Ok(prompt(info))
@@ -165,7 +168,14 @@ fn ask_owner(seed: &ConnectionInfo, lane: LaneId) -> Result<Client, RedisError> 
         let mut node = node.into_iter();
         let host: String = redis::from_redis_value(node.next().unwrap_or(Value::Nil))?;
         let port: u16 = redis::from_redis_value(node.next().unwrap_or(Value::Nil))?;
-        let at = ConnectionAddr::Tcp(host, port).into_connection_info()?;
+        // As the seed is spoken to.
+        let at = if let ConnectionAddr::TcpTls { insecure, tls_params, .. } = seed.addr() {
+            let (insecure, tls_params) = (*insecure, tls_params.clone());
+            ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let at = at.into_connection_info()?;
         return Client::open(prompt(at.set_redis_settings(seed.redis_settings().clone())));
     }
     Err(nobody("no node of the cluster has the lane's slot"))
@@ -280,13 +290,18 @@ mod tests {
             "redis://user:secret@there:6379",
             "unix:///run/redis.sock",
             "redis://a:1,redis://b:2",
+            "rediss://user:secret@there:6379",
+            "rediss://a:1,rediss://b:2",
             "redis+sentinel://a:1,b/primary",
         ] {
             assert!(Server::of(url).is_ok(), "{url}");
         }
-        for url in
-            ["http://there", "rediss://there", "redis+sentinel://a:1", "redis+sentinel://a:x/p"]
-        {
+        for url in [
+            "http://there",
+            "rediss://there#insecure",
+            "redis+sentinel://a:1",
+            "redis+sentinel://a:x/p",
+        ] {
             assert!(matches!(Server::of(url), Err(ServerError::Url(_))), "{url}");
         }
     }

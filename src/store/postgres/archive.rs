@@ -20,7 +20,8 @@ pub(super) async fn keep(
         .prepare_cached(
             "INSERT INTO archive (lane, seq, epoch, events, at, payload, crc)
              SELECT $1, * FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::timestamptz[],
-                                      $6::bytea[], $7::int8[])",
+                                      $6::bytea[], $7::int8[])
+             ON CONFLICT DO NOTHING",
         )
         .await?;
     let seqs: Vec<_> = records.iter().map(|record| number(record.last.seq)).collect();

@@ -2,6 +2,7 @@
 
 use deadpool_postgres::{Client, GenericClient, Transaction};
 use serde::Deserialize;
+use tokio_postgres::Row;
 
 use super::{news, number, whole};
 use crate::carts::{Cart, CartChange, CartKey, CartLine, CartRefusal, GoneLine, LineWrite};
@@ -20,26 +21,34 @@ struct Gone(String, serde_json::Value, u64);
 
 /// The cart as one instant of the books has it: one statement sees one.
 pub(super) async fn read(client: &impl GenericClient, user: &UserId) -> Result<Cart, StoreError> {
-    let query = client
-        .prepare_cached(
-            "SELECT coalesce((SELECT changes FROM carts WHERE user_id = $1), 0)
-                    + coalesce((SELECT sum(version) FROM orders WHERE user_id = $1), 0)::int8,
-                    (SELECT json_agg(json_build_array(item_id, quantity,
-                                                      nullif(reservation_id, $4::uuid))
-                                     ORDER BY item_id, reservation_id)
-                     FROM cart_lines WHERE user_id = $1)::text,
-                    (SELECT json_agg(json_build_array(order_id, lines, ms))
-                     FROM (SELECT order_id, lines,
-                                  round(extract(epoch FROM updated_at) * 1000)::int8 AS ms
-                           FROM orders
-                           WHERE user_id = $1 AND status = 'expired'
-                             AND updated_at > now() - make_interval(secs => $2)
-                           ORDER BY updated_at DESC LIMIT $3) AS gone)::text",
-        )
-        .await?;
+    let query = client.prepare_cached(&cart_query("$4::text", "")).await?;
     let (seconds, most) = (limits::CART_GONE_MS as f64 / 1e3, limits::CART_GONE_MAX as i64);
     let own = uuid::Uuid::nil();
-    let row = client.query_one(&query, &[&user.as_str(), &seconds, &most, &own]).await?;
+    cart_of(&client.query_one(&query, &[&own, &seconds, &most, &user.as_str()]).await?)
+}
+
+/// The carts of some users, whom `from` makes known; `user` names one of them.
+fn cart_query(user: &str, from: &str) -> String {
+    format!(
+        "SELECT coalesce((SELECT changes FROM carts WHERE user_id = {user}), 0)
+                + coalesce((SELECT sum(version) FROM orders WHERE user_id = {user}), 0)::int8,
+                (SELECT json_agg(json_build_array(item_id, quantity,
+                                                  nullif(reservation_id, $1::uuid))
+                                 ORDER BY item_id, reservation_id)
+                 FROM cart_lines WHERE user_id = {user})::text,
+                (SELECT json_agg(json_build_array(order_id, lines, ms))
+                 FROM (SELECT order_id, lines,
+                              round(extract(epoch FROM updated_at) * 1000)::int8 AS ms
+                       FROM orders
+                       WHERE user_id = {user} AND status = 'expired'
+                         AND updated_at > now() - make_interval(secs => $2)
+                       ORDER BY updated_at DESC LIMIT $3) AS gone)::text,
+                {user}
+         {from}"
+    )
+}
+
+fn cart_of(row: &Row) -> Result<Cart, StoreError> {
     let lines: Vec<Line> = list(row.get(1))?;
     let expired: Vec<Gone> = list(row.get(2))?;
     let line = |Line(item, quantity, reservation_id)| CartLine { item, quantity, reservation_id };
@@ -118,9 +127,12 @@ pub(super) async fn merge(
         Ok(writes) => writes,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    write(&transaction, user, &writes).await?;
     // Clearing is never refused.
     let cleared = theirs.plan(None, &CartChange::Clear).unwrap_or_default();
+    if writes.is_empty() && cleared.is_empty() {
+        return Ok(Ok(before));
+    }
+    write(&transaction, user, &writes).await?;
     write(&transaction, guest, &cleared).await?;
     let after = read(&transaction, user).await?;
     if shared {
@@ -176,23 +188,21 @@ async fn write(
     Ok(())
 }
 
-/// Carts with lines of these items.
+/// Carts into which users themselves put some of these items.
 pub(super) async fn with_items(
     client: &Client,
     items: &[ItemId],
     max: usize,
 ) -> Result<Vec<(UserId, Cart)>, StoreError> {
     let items: Vec<_> = items.iter().map(ItemId::as_str).collect();
-    let rows = client
-        .query(
-            "SELECT DISTINCT user_id FROM cart_lines WHERE item_id = ANY ($1) LIMIT $2",
-            &[&items, &number(max as u64)],
-        )
-        .await?;
-    let mut carts = Vec::new();
-    for user in rows.iter().filter_map(|row| UserId::parse(row.get(0)).ok()) {
-        let cart = read(client, &user).await?;
-        carts.push((user, cart));
-    }
-    Ok(carts)
+    let from = "FROM (SELECT DISTINCT user_id FROM cart_lines
+                      WHERE item_id = ANY ($4)
+                        AND reservation_id = '00000000-0000-0000-0000-000000000000'
+                      LIMIT $5) AS u";
+    let (seconds, most) = (limits::CART_GONE_MS as f64 / 1e3, limits::CART_GONE_MAX as i64);
+    let (own, max) = (uuid::Uuid::nil(), number(max as u64));
+    let query = client.prepare_cached(&cart_query("u.user_id", from)).await?;
+    let rows = client.query(&query, &[&own, &seconds, &most, &items, &max]).await?;
+    let known = rows.iter().filter_map(|row| Some((UserId::parse(row.get(3)).ok()?, row)));
+    known.map(|(user, row)| Ok((user, cart_of(row)?))).collect()
 }

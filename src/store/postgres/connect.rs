@@ -34,7 +34,7 @@ pub(super) const FOR_WRITER: &str =
 pub(super) const FOR_ASKED: &str = "";
 
 /// How a store is opened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Settings<'s> {
     /// `postgres://…`.
     pub url: &'s str,
@@ -119,6 +119,45 @@ pub fn check_url(url: &str) -> Result<(), String> {
     Target::of(url).map(drop).map_err(|error| error.to_string())
 }
 
+/// What a look at a database finds.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// In the server's words.
+    pub version: String,
+    /// Whether it syncs what it commits.
+    pub fsync: bool,
+    /// Whether it does so before it answers.
+    pub synchronous_commit: bool,
+    /// How many connections it takes.
+    pub connections: usize,
+    /// Whether a gateway has used it.
+    pub tables: bool,
+}
+
+/// Looks at a database and changes nothing.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn look(url: &str) -> Result<Looked, OpenError> {
+    let (client, _task) = Target::of(url)?.connect().await?;
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version'), current_setting('fsync') <> 'off',
+                    current_setting('synchronous_commit') <> 'off',
+                    current_setting('max_connections')::int8,
+                    to_regclass('refinery_schema_history') IS NOT NULL",
+            &[],
+        )
+        .await?;
+    Ok(Looked {
+        version: row.get(0),
+        fsync: row.get(1),
+        synchronous_commit: row.get(2),
+        connections: usize::try_from(row.get::<_, i64>(3)).unwrap_or(0),
+        tables: row.get(4),
+    })
+}
+
 impl Target {
     pub(in crate::store) fn of(url: &str) -> Result<Self, OpenError> {
         let (url, ssl) = Ssl::split(url)?;
@@ -175,7 +214,7 @@ impl Target {
 
     /// A connection of its own; it lives as long as its task.
     pub(in crate::store) async fn connect(&self) -> Result<(Client, JoinHandle<()>), OpenError> {
-        let (client, connection) = self.config.connect(self.tls.clone()).await?;
+        let (client, connection) = in_time(self.config.connect(self.tls.clone())).await?;
         let task = tokio::spawn(async move {
             // Whoever waits for an answer of it is told.
             let _ = connection.await;
@@ -188,7 +227,7 @@ impl Target {
         &self,
         told: tokio::sync::mpsc::Sender<String>,
     ) -> Result<(Client, JoinHandle<()>), OpenError> {
-        let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
+        let (client, mut connection) = in_time(self.config.connect(self.tls.clone())).await?;
         let task = tokio::spawn(async move {
             while let Some(Ok(message)) =
                 std::future::poll_fn(|context| connection.poll_message(context)).await
@@ -216,7 +255,8 @@ impl Target {
         drop(client);
         // It ends with its client.
         let _ = task.await;
-        if there.is_ok_and(|there| there.map(i64::from) == newest.map(i64::from)) {
+        // Tables of a later version only have more: an older gateway beside newer ones goes on.
+        if there.is_ok_and(|there| there.map(i64::from) >= newest.map(i64::from)) {
             return Ok(());
         }
         let owner = match migrate_url {
@@ -226,25 +266,40 @@ impl Target {
         let (mut client, task) = owner.connect().await?;
         let failed = |error: Error| OpenError::Migrations(with_cause(&error));
         // Of several gateways that start together one does it; the lock ends with the connection.
+        let patience = format!("SET lock_timeout = {}", limits::STORE_MIGRATE_MS);
+        client.batch_execute(&patience).await.map_err(failed)?;
         client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATES]).await.map_err(failed)?;
         schema::migrations::runner()
             .run_async(&mut client)
             .await
             .map_err(|error| OpenError::Migrations(error.to_string()))?;
         if migrate_url.is_some() {
-            let user = format!("\"{}\"", user.replace('"', "\"\""));
-            let grant = format!(
-                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA current_schema TO {user}"
+            let names = client
+                .query_one("SELECT quote_ident($1), quote_ident(current_schema)", &[&user])
+                .await?;
+            let (user, schema): (&str, &str) = (names.get(0), names.get(1));
+            // What was written down stays: those tables are only added to.
+            let grants = format!(
+                "GRANT USAGE ON SCHEMA {schema} TO {user};
+                 GRANT SELECT ON refinery_schema_history TO {user};
+                 GRANT SELECT, INSERT ON ledger, sales, refunds_needed, audit_log, archive TO {user};
+                 GRANT SELECT, INSERT, UPDATE ON lanes, items, orders, carts TO {user};
+                 GRANT SELECT, INSERT, UPDATE, DELETE ON cart_lines, dead_letters TO {user}"
             );
-            // A schema is no expression there.
-            let schema: String =
-                client.query_one("SELECT quote_ident(current_schema)", &[]).await?.get(0);
-            let grant = grant.replace("current_schema", &schema);
-            client.batch_execute(&grant).await.map_err(failed)?;
+            client.batch_execute(&grants).await.map_err(failed)?;
         }
         drop(client);
         let _ = task.await;
         Ok(())
+    }
+}
+
+/// The crate bounds the socket, not what is said first on it.
+async fn in_time<T>(connect: impl Future<Output = Result<T, Error>>) -> Result<T, OpenError> {
+    let within = Duration::from_millis(limits::STORE_CONNECT_MS);
+    match tokio::time::timeout(within, connect).await {
+        Ok(connected) => Ok(connected?),
+        Err(_) => Err(OpenError::Unreachable("it does not greet in time".to_owned())),
     }
 }
 

@@ -3,11 +3,14 @@
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 
-use super::{archive, digest, instant, news, number};
+use super::{archive, digest, instant, news, number, whole};
 use crate::engine::Actor;
 use crate::sale::LaneId;
 use crate::store::digest::number as numbered;
 use crate::store::{DeadLetter, DeadMark, Digested, Retried, StoreError};
+
+/// "settles" in ASCII.
+const SETTLES: i64 = 0x0073_6574_746c_6573;
 
 /// Puts letters aside, within the transaction that digests the others.
 pub(super) async fn put_aside(
@@ -113,6 +116,7 @@ async fn find(
     mark: DeadMark,
 ) -> Result<Option<DeadLetter>, StoreError> {
     let (lane, epoch, seq) = key(mark);
+    settle_alone(transaction).await?;
     transaction.execute("SELECT FROM lanes WHERE lane = $1 FOR UPDATE", &[&lane]).await?;
     let query = transaction
         .prepare_cached(
@@ -137,18 +141,39 @@ async fn remove(
             &[&lane, &epoch, &seq],
         )
         .await?;
-    let (actor, subject) = (&**actor, mark.to_string());
-    // One at a time: each gets the next number.
-    transaction.execute("LOCK TABLE dead_letters IN SHARE ROW EXCLUSIVE MODE", &[]).await?;
+    log(transaction, actor, action, &mark.to_string(), &letter.to_json(mark.lane)).await
+}
+
+/// Until the transaction ends nobody else settles letters or mends the books: each gets the next number
+/// of the log, and looks at what the others did. Comes before every other lock.
+pub(super) async fn settle_alone(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&SETTLES]).await?;
+    Ok(())
+}
+
+/// Notes what was done to the books themselves.
+pub(super) async fn log(
+    transaction: &Transaction<'_>,
+    actor: &str,
+    action: &str,
+    subject: &str,
+    before: &serde_json::Value,
+) -> Result<(), StoreError> {
     transaction
         .execute(
             "INSERT INTO audit_log (lane, seq, at, actor, action, sale_id, subject, before)
              SELECT -1, coalesce(max(seq), 0) + 1, now(), $1, $2, '', $3, $4 FROM audit_log
              WHERE lane = -1",
-            &[&actor, &action, &subject, &letter.to_json(mark.lane)],
+            &[&actor, &action, &subject, before],
         )
         .await?;
     Ok(())
+}
+
+/// How often that was.
+pub(super) async fn logged(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
+    let query = "SELECT coalesce(max(seq), 0) FROM audit_log WHERE lane = -1";
+    Ok(whole(transaction.query_one(query, &[]).await?.get(0)))
 }
 
 fn key(mark: DeadMark) -> (i32, i64, i64) {

@@ -6,11 +6,11 @@
 use std::time::SystemTime;
 
 use deadpool_postgres::{Client, Transaction};
-use tokio::try_join;
+use tokio::{join, try_join};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::{archive, dead, id, instant, lease, news, number};
+use super::{archive, dead, id, instant, lease, news, number, whole};
 use crate::clock::Millis;
 use crate::orders::{OrderStatus, lines_json};
 use crate::sale::{LaneId, PaymentRef, SaleDefinition};
@@ -23,13 +23,17 @@ pub(super) async fn digest(
     shared: bool,
 ) -> Result<Digested, StoreError> {
     let mut transaction = client.transaction().await?;
+    lease::lock_for(&transaction, batch).await?;
     let (events, mut dead) = digest::open(&batch.entries);
     let mut done = Digested { cursor: batch.end(), ..Digested::default() };
     match batch.care {
         Care::Whole => {
             let mut digest = Digest::of(&events);
-            // The cursor's row is locked first: whoever else is at this lane waits there.
-            try_join!(lease::move_cursor(&transaction, batch), look_up(&transaction, &mut digest))?;
+            let (moved, known) = join!(
+                lease::move_cursor(&transaction, batch),
+                look_up(&transaction, batch.lane, &mut digest),
+            );
+            first_of([moved, known])?;
             digest.fold(&events);
             write(&transaction, batch.lane, &digest).await?;
             count(&mut done, &digest);
@@ -37,27 +41,35 @@ pub(super) async fn digest(
         }
         Care::EventByEvent => {
             lease::move_cursor(&transaction, batch).await?;
-            for numbered in &events {
-                let event = transaction.savepoint("event").await?;
-                match take(&event, batch.lane, std::slice::from_ref(numbered), &mut done).await {
+            // By halves: of a thousand events with one that is refused, twenty tries find it.
+            let mut waiting = vec![&events[..]];
+            while let Some(part) = waiting.pop() {
+                let taken = transaction.savepoint("part").await?;
+                match take(&taken, batch.lane, part, &mut done).await {
                     Ok(contradictions) => {
-                        event.commit().await?;
+                        taken.commit().await?;
                         dead.extend(contradictions);
                     }
                     Err(StoreError::Rejected(reason)) => {
-                        event.rollback().await?;
-                        dead.push(numbered.dead(reason));
+                        taken.rollback().await?;
+                        match part {
+                            [alone] => dead.push(alone.dead(reason)),
+                            more => {
+                                let (first, second) = more.split_at(more.len() / 2);
+                                waiting.extend([second, first]);
+                            }
+                        }
                     }
                     Err(error) => return Err(error),
                 }
             }
         }
     }
-    done.dead_letters = dead.len() as u64;
+    done.dead_letters = dead.iter().map(|letter| letter.record.last.seq).collect();
     dead::put_aside(&transaction, batch.lane, &dead).await?;
     if shared {
         archive::keep(&transaction, batch.lane, &batch.entries).await?;
-        news::tell(&transaction, Some((batch.lane, done.cursor)), &done.carts).await?;
+        news::tell(&transaction, Some((batch.lane, batch.holder)), &done.carts).await?;
     }
     transaction.commit().await?;
     Ok(done)
@@ -71,7 +83,7 @@ pub(super) async fn take(
     done: &mut Digested,
 ) -> Result<Vec<DeadLetter>, StoreError> {
     let mut digest = Digest::of(events);
-    look_up(books, &mut digest).await?;
+    look_up(books, lane, &mut digest).await?;
     digest.fold(events);
     write(books, lane, &digest).await?;
     count(done, &digest);
@@ -83,7 +95,11 @@ fn count(done: &mut Digested, digest: &Digest<'_>) {
     done.carts.extend(digest.carts());
 }
 
-async fn look_up(books: &Transaction<'_>, digest: &mut Digest<'_>) -> Result<(), StoreError> {
+async fn look_up(
+    books: &Transaction<'_>,
+    lane: LaneId,
+    digest: &mut Digest<'_>,
+) -> Result<(), StoreError> {
     let orders: Vec<_> = digest.orders().collect();
     let items: Vec<_> = digest.items().collect();
     let sales: Vec<_> = digest.sales().collect();
@@ -130,8 +146,19 @@ async fn look_up(books: &Transaction<'_>, digest: &mut Digest<'_>) -> Result<(),
             .await?;
         books.query(&query, &[&names]).await
     };
-    let (known_orders, known_items, known_sales) =
-        try_join!(known_orders, known_items, known_sales)?;
+    let restocks: Vec<_> = digest.restocks().map(number).collect();
+    let known_restocks = async {
+        if restocks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = "SELECT seq FROM audit_log WHERE lane = $1 AND seq = ANY ($2)";
+        books.query(query, &[&i32::from(lane.0), &restocks]).await
+    };
+    let (known_orders, known_items, known_sales, known_restocks) =
+        try_join!(known_orders, known_items, known_sales, known_restocks)?;
+    for row in known_restocks {
+        digest.knows_restock(whole(row.get(0)));
+    }
     for row in known_orders {
         let (version, status): (i32, &str) = (row.get(1), row.get(2));
         let status = OrderStatus::parse(status)
@@ -160,7 +187,7 @@ async fn write(
     digest: &Digest<'_>,
 ) -> Result<(), StoreError> {
     write_sales(books, digest).await?;
-    try_join!(
+    let (units, added, moved, filled, emptied, refunds, log) = join!(
         write_units(books, digest),
         add_orders(books, digest),
         move_orders(books, digest),
@@ -168,8 +195,19 @@ async fn write(
         remove_lines(books, digest),
         write_refunds(books, digest),
         write_log(books, lane, digest),
-    )?;
-    Ok(())
+    );
+    first_of([units, added, moved, filled, emptied, refunds, log])
+}
+
+/// What went wrong first of statements that were on the wire together: those behind one that was refused
+/// fail because it was.
+fn first_of<const N: usize>(done: [Result<(), StoreError>; N]) -> Result<(), StoreError> {
+    let errors = done.into_iter().filter_map(Result::err);
+    let refused = |error: &StoreError| matches!(error, StoreError::Rejected(_));
+    match errors.min_by_key(|error| !refused(error)) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
 }
 
 /// Runs a statement over columns, and checks that it changed as many rows as there are.
@@ -187,8 +225,8 @@ async fn change(
     if changed == rows as u64 {
         return Ok(());
     }
-    // The rows that were looked up are this lane's, and nobody else writes them.
-    Err(StoreError::Failed(format!("{changed} rows were changed, not {rows}")))
+    // They were looked up behind the lane's lock. Whoever changes them by hand is nobody's writer.
+    Err(StoreError::Rejected(format!("{changed} rows were changed, not {rows}")))
 }
 
 async fn write_sales(books: &Transaction<'_>, digest: &Digest<'_>) -> Result<(), StoreError> {
@@ -326,7 +364,8 @@ async fn add_lines(books: &Transaction<'_>, digest: &Digest<'_>) -> Result<(), S
         books,
         "INSERT INTO cart_lines (user_id, item_id, reservation_id, quantity)
          SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::int8[])
-         ON CONFLICT DO NOTHING",
+         ON CONFLICT (user_id, item_id, reservation_id)
+         DO UPDATE SET quantity = excluded.quantity",
         lines.len(),
         &[&users, &items, &ids, &units],
     )
@@ -338,34 +377,47 @@ async fn remove_lines(books: &Transaction<'_>, digest: &Digest<'_>) -> Result<()
     let users: Vec<_> = lines.iter().map(|((user, _), _)| user.as_str()).collect();
     let items: Vec<_> = lines.iter().map(|(_, line)| line.item.as_str()).collect();
     let ids: Vec<Uuid> = lines.iter().map(|((_, order), _)| id(*order)).collect();
-    change(
-        books,
-        "DELETE FROM cart_lines AS c
-         USING unnest($1::text[], $2::text[], $3::uuid[]) AS n (user_id, item_id, reservation_id)
-         WHERE c.user_id = n.user_id AND c.item_id = n.item_id
-           AND c.reservation_id = n.reservation_id",
-        lines.len(),
-        &[&users, &items, &ids],
-    )
-    .await
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let delete = books
+        .prepare_cached(
+            "DELETE FROM cart_lines AS c
+             USING unnest($1::text[], $2::text[], $3::uuid[])
+                   AS n (user_id, item_id, reservation_id)
+             WHERE c.user_id = n.user_id AND c.item_id = n.item_id
+               AND c.reservation_id = n.reservation_id",
+        )
+        .await?;
+    // A line that is gone already is gone.
+    books.execute(&delete, &[&users, &items, &ids]).await?;
+    Ok(())
 }
 
 async fn write_refunds(books: &Transaction<'_>, digest: &Digest<'_>) -> Result<(), StoreError> {
-    for refund in &digest.refunds {
-        let insert = books
-            .prepare_cached(
-                "INSERT INTO refunds_needed
-                 (order_id, payment_ref, sale_id, user_id, amount, currency, at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-            )
-            .await?;
-        let (sale, user) = (refund.sale.as_str(), refund.user.as_str());
-        let (payment, amount) = (refund.payment.as_str(), number(refund.amount));
-        let (order, at) = (id(refund.id), instant(refund.at));
-        let row: [&(dyn ToSql + Sync); 7] =
-            [&order, &payment, &sale, &user, &amount, &refund.currency, &at];
-        books.execute(&insert, &row).await?;
+    let refunds = &digest.refunds;
+    if refunds.is_empty() {
+        return Ok(());
     }
+    let insert = books
+        .prepare_cached(
+            "INSERT INTO refunds_needed
+             (order_id, payment_ref, sale_id, user_id, amount, currency, at)
+             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int8[],
+                                  $6::text[], $7::timestamptz[])
+             ON CONFLICT DO NOTHING",
+        )
+        .await?;
+    let orders: Vec<Uuid> = refunds.iter().map(|refund| id(refund.id)).collect();
+    let payments: Vec<_> = refunds.iter().map(|refund| refund.payment.as_str()).collect();
+    let sales: Vec<_> = refunds.iter().map(|refund| refund.sale.as_str()).collect();
+    let users: Vec<_> = refunds.iter().map(|refund| refund.user.as_str()).collect();
+    let amounts: Vec<_> = refunds.iter().map(|refund| number(refund.amount)).collect();
+    let currencies: Vec<_> = refunds.iter().map(|refund| refund.currency).collect();
+    let at: Vec<_> = refunds.iter().map(|refund| instant(refund.at)).collect();
+    let columns: [&(dyn ToSql + Sync); 7] =
+        [&orders, &payments, &sales, &users, &amounts, &currencies, &at];
+    books.execute(&insert, &columns).await?;
     Ok(())
 }
 
@@ -374,30 +426,32 @@ async fn write_log(
     lane: LaneId,
     digest: &Digest<'_>,
 ) -> Result<(), StoreError> {
-    for entry in &digest.log {
-        let insert = books
-            .prepare_cached(
-                "INSERT INTO audit_log (lane, seq, at, actor, action, sale_id, subject, before,
-                                        after, reason)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
-            )
-            .await?;
-        let (lane, seq, at) = (i32::from(lane.0), number(entry.seq), instant(entry.at));
-        let sale = entry.sale.as_str();
-        let row: [&(dyn ToSql + Sync); 10] = [
-            &lane,
-            &seq,
-            &at,
-            &entry.actor,
-            &entry.action,
-            &sale,
-            &entry.subject,
-            &entry.before,
-            &entry.after,
-            &entry.reason,
-        ];
-        books.execute(&insert, &row).await?;
+    let log = &digest.log;
+    if log.is_empty() {
+        return Ok(());
     }
+    let insert = books
+        .prepare_cached(
+            "INSERT INTO audit_log (lane, seq, at, actor, action, sale_id, subject, before, after,
+                                    reason)
+             SELECT $1, * FROM unnest($2::int8[], $3::timestamptz[], $4::text[], $5::text[],
+                                      $6::text[], $7::text[], $8::json[], $9::json[], $10::text[])
+             ON CONFLICT DO NOTHING",
+        )
+        .await?;
+    let lane = i32::from(lane.0);
+    let seqs: Vec<_> = log.iter().map(|entry| number(entry.seq)).collect();
+    let at: Vec<_> = log.iter().map(|entry| instant(entry.at)).collect();
+    let actors: Vec<_> = log.iter().map(|entry| entry.actor).collect();
+    let actions: Vec<_> = log.iter().map(|entry| entry.action).collect();
+    let sales: Vec<_> = log.iter().map(|entry| entry.sale.as_str()).collect();
+    let subjects: Vec<_> = log.iter().map(|entry| entry.subject.as_deref()).collect();
+    let before: Vec<_> = log.iter().map(|entry| &entry.before).collect();
+    let after: Vec<_> = log.iter().map(|entry| &entry.after).collect();
+    let reasons: Vec<_> = log.iter().map(|entry| entry.reason).collect();
+    let columns: [&(dyn ToSql + Sync); 10] =
+        [&lane, &seqs, &at, &actors, &actions, &sales, &subjects, &before, &after, &reasons];
+    books.execute(&insert, &columns).await?;
     Ok(())
 }
 

@@ -84,6 +84,17 @@ pub(super) async fn claim(
     lane: LaneId,
     holder: Holder,
 ) -> Result<Claim, StoreError> {
+    // Who only looks locks nothing: the lane's writer would wait for it.
+    let taken = client
+        .prepare_cached(
+            "SELECT epoch, cursor FROM lanes
+             WHERE lane = $1 AND holder <> $2 AND leased_until >= clock_timestamp()",
+        )
+        .await?;
+    let others = client.query_opt(&taken, &[&i32::from(lane.0), &holder.to_string()]).await?;
+    if let Some(row) = others {
+        return Ok(Claim { cursor: position(&row), ours: false });
+    }
     let transaction = client.transaction().await?;
     let (cursor, ours) = lock(&transaction, lane, holder).await?;
     if ours {
@@ -108,8 +119,9 @@ pub(super) async fn release(
     Ok(())
 }
 
-/// Moves the cursor from where the batch begins to its end, and renews the lease.
-pub(super) async fn move_cursor(
+/// Locks the lane's row, so that whoever else is at this lane waits, and checks that the batch is next
+/// and the lane free for its writer.
+pub(super) async fn lock_for(
     transaction: &Transaction<'_>,
     batch: &Batch,
 ) -> Result<(), StoreError> {
@@ -120,5 +132,13 @@ pub(super) async fn move_cursor(
     if !free {
         return Err(StoreError::Leased);
     }
+    Ok(())
+}
+
+/// Moves the cursor of a lane that is locked for the batch to its end, and renews the lease.
+pub(super) async fn move_cursor(
+    transaction: &Transaction<'_>,
+    batch: &Batch,
+) -> Result<(), StoreError> {
     write(transaction, batch.lane, batch.end(), batch.holder).await
 }

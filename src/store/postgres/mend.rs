@@ -4,7 +4,7 @@ use deadpool_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use super::digest::insert_sale;
-use super::{id, instant, news, number};
+use super::{dead, id, instant, news, number};
 use crate::carts::CartKey;
 use crate::clock::{Clock, SystemClock};
 use crate::orders::lines_json;
@@ -14,9 +14,16 @@ use crate::store::{Mend, StoreError};
 pub(super) async fn mend(
     client: &mut Client,
     mends: &[Mend],
+    mended: u64,
     shared: bool,
 ) -> Result<u64, StoreError> {
     let transaction = client.transaction().await?;
+    dead::settle_alone(&transaction).await?;
+    // In the order in which everybody takes locks: lanes first, and of those the lowest.
+    transaction.execute("SELECT FROM lanes ORDER BY lane FOR UPDATE", &[]).await?;
+    if dead::logged(&transaction).await? != mended {
+        return Err(StoreError::Mended);
+    }
     let now = instant(SystemClock.now());
     let mut changed = 0;
     let mut carts = Vec::new();
@@ -29,7 +36,12 @@ pub(super) async fn mend(
                 let update = "UPDATE items SET stock = stock + $3, allocated = allocated + $4
                               WHERE sale_id = $1 AND item_id = $2";
                 let (sale, item) = (sale.as_str(), item.as_str());
-                transaction.execute(update, &[&sale, &item, stock, allocated]).await?
+                transaction
+                    .execute(
+                        &transaction.prepare_cached(update).await?,
+                        &[&sale, &item, stock, allocated],
+                    )
+                    .await?
             }
             Mend::Order { held, now: standing, payment, seen } => {
                 carts.push(CartKey::of(&held.user));
@@ -61,7 +73,7 @@ pub(super) async fn mend(
                     &payment.as_ref().map(PaymentRef::as_str),
                     &seen.map(small),
                 ];
-                transaction.execute(upsert, &row).await?
+                transaction.execute(&transaction.prepare_cached(upsert).await?, &row).await?
             }
             Mend::Line { user, id: reservation, item, quantity, version } => {
                 carts.push(CartKey::of(user));
@@ -73,7 +85,12 @@ pub(super) async fn mend(
                         WHERE user_id = $1 AND item_id = $2 AND reservation_id = $3
                           AND EXISTS (SELECT 1 FROM orders WHERE user_id = $1 AND order_id = $3
                                                              AND version = $4)";
-                    transaction.execute(delete, &[&user, &item, &reservation, &version]).await?
+                    transaction
+                        .execute(
+                            &transaction.prepare_cached(delete).await?,
+                            &[&user, &item, &reservation, &version],
+                        )
+                        .await?
                 } else {
                     let upsert =
                         "INSERT INTO cart_lines (user_id, item_id, reservation_id, quantity)
@@ -84,11 +101,13 @@ pub(super) async fn mend(
                         DO UPDATE SET quantity = excluded.quantity";
                     let row: [&(dyn ToSql + Sync); 5] =
                         [&user, &item, &reservation, &units, &version];
-                    transaction.execute(upsert, &row).await?
+                    transaction.execute(&transaction.prepare_cached(upsert).await?, &row).await?
                 }
             }
         };
     }
+    let rows = serde_json::json!({ "mends": mends.len(), "rows": changed });
+    dead::log(&transaction, "reconcile", "repair", "books", &rows).await?;
     if shared {
         news::tell(&transaction, None, &carts).await?;
     }

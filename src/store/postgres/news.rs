@@ -11,11 +11,10 @@ use tracing::warn;
 
 use super::connect::{OpenError, Target};
 use crate::carts::CartKey;
-use crate::engine::Position;
 use crate::limits;
 use crate::pause;
 use crate::sale::LaneId;
-use crate::store::StoreError;
+use crate::store::{Holder, StoreError};
 
 const CHANNEL: &str = "floodgate";
 /// Carts in one notification: its text has to stay below 8,000 bytes.
@@ -24,8 +23,8 @@ const CARTS: usize = 400;
 /// Something that another gateway did to the books; or this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// A lane has been digested so far.
-    Digested(LaneId, Position),
+    /// Something of a lane has been digested, by this writer.
+    Digested(LaneId, Holder),
     /// These carts have changed.
     Carts(Vec<CartKey>),
     /// From now on everything is heard.
@@ -39,10 +38,9 @@ impl News {
         let mut words = text.split(' ');
         match words.next()? {
             "lane" => {
-                let mut number = || words.next()?.parse::<u64>().ok();
-                let lane = LaneId(u16::try_from(number()?).ok()?);
-                let position = Position { epoch: number()?, seq: number()? };
-                Some(Self::Digested(lane, position))
+                let lane = LaneId(words.next()?.parse().ok()?);
+                let holder = Holder(u64::from_str_radix(words.next()?, 16).ok()?);
+                Some(Self::Digested(lane, holder))
             }
             "carts" => {
                 let key = |word| u64::from_str_radix(word, 16).ok().map(CartKey);
@@ -56,7 +54,7 @@ impl News {
 /// Tells of a change, once the transaction commits.
 pub(super) async fn tell(
     transaction: &Transaction<'_>,
-    lane: Option<(LaneId, Position)>,
+    lane: Option<(LaneId, Holder)>,
     carts: &[CartKey],
 ) -> Result<(), StoreError> {
     let mut texts: Vec<String> = carts
@@ -69,7 +67,7 @@ pub(super) async fn tell(
             text
         })
         .collect();
-    texts.extend(lane.map(|(lane, Position { epoch, seq })| format!("lane {lane} {epoch} {seq}")));
+    texts.extend(lane.map(|(lane, holder)| format!("lane {lane} {holder}")));
     let tell = transaction
         .prepare_cached("SELECT pg_notify($1, text) FROM unnest($2::text[]) AS text")
         .await?;
@@ -140,10 +138,10 @@ mod tests {
     /// What is told can be heard, and nonsense is nothing.
     #[test]
     fn words() {
-        let position = Position { epoch: 3, seq: 41 };
-        assert_eq!(News::parse("lane 2 3 41"), Some(News::Digested(LaneId(2), position)));
+        let told = format!("lane 2 {}", Holder(41));
+        assert_eq!(News::parse(&told), Some(News::Digested(LaneId(2), Holder(41))));
         assert_eq!(News::parse("carts ff 1"), Some(News::Carts(vec![CartKey(255), CartKey(1)])));
-        for text in ["", "lane", "lane 1 2", "lane 70000 1 1", "carts x", "else 1"] {
+        for text in ["", "lane", "lane 1", "lane 70000 1", "lane 1 x", "carts x", "else 1"] {
             assert_eq!(News::parse(text), None, "{text}");
         }
     }

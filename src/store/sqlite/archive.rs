@@ -10,7 +10,7 @@ use crate::sqlite::as_sql;
 pub(super) fn keep(connection: &Connection, lane: LaneId, record: &Record) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO archive (lane, seq, epoch, events, at, payload, crc)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
     )?;
     insert.execute(params![
         lane.0,

@@ -94,9 +94,9 @@ pub(super) fn merge(
         Ok(writes) => writes,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    write(&transaction, user, &writes)?;
     // Clearing is never refused.
     let cleared = theirs.plan(None, &CartChange::Clear).unwrap_or_default();
+    write(&transaction, user, &writes)?;
     write(&transaction, guest, &cleared)?;
     let after = read_in(&transaction, user)?;
     transaction.commit()?;
@@ -136,7 +136,7 @@ fn write(
     Ok(())
 }
 
-/// Carts with lines of these items.
+/// Carts into which users themselves put some of these items.
 pub(super) fn with_items(
     connection: &mut Connection,
     items: &[ItemId],
@@ -146,7 +146,7 @@ pub(super) fn with_items(
     let items = serde_json::Value::from_iter(items.iter().map(ItemId::as_str)).to_string();
     let mut query = transaction.prepare_cached(
         "SELECT DISTINCT user_id FROM cart_lines
-         WHERE item_id IN (SELECT value FROM json_each(?1)) LIMIT ?2",
+         WHERE reservation_id = '' AND item_id IN (SELECT value FROM json_each(?1)) LIMIT ?2",
     )?;
     let users = query.query_map(params![items, as_sql(max as u64)], |row| row.get(0))?;
     let users: Vec<String> = users.collect::<Result<_, _>>()?;

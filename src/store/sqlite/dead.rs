@@ -7,7 +7,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::engine::Actor;
 use crate::outbox::table;
 use crate::sale::LaneId;
-use crate::sqlite::as_sql;
+use crate::sqlite::{as_sql, from_sql};
 use crate::store::digest::number;
 use crate::store::{DeadLetter, DeadMark, Digested, Retried, StoreError};
 
@@ -75,8 +75,13 @@ pub(super) fn retry(
     };
     let numbered: Vec<_> = number(&letter.record, &events).collect();
     let mut done = Digested::default();
-    if let Some(dead) = take(&transaction, mark.lane, &numbered, &mut done)?.into_iter().next() {
-        return Ok(Some(Retried::Refused(dead.reason)));
+    let dead = match take(&transaction, mark.lane, &numbered, &mut done) {
+        Ok(dead) => dead.into_iter().next().map(|dead| dead.reason),
+        Err(StoreError::Rejected(reason)) => Some(reason),
+        Err(error) => return Err(error),
+    };
+    if let Some(reason) = dead {
+        return Ok(Some(Retried::Refused(reason)));
     }
     remove(&transaction, mark, "retry dead letter", &letter, actor)?;
     transaction.commit()?;
@@ -114,6 +119,17 @@ fn remove(
     transaction
         .prepare_cached("DELETE FROM dead_letters WHERE lane = ?1 AND epoch = ?2 AND seq = ?3")?
         .execute(key(mark))?;
+    log(transaction, actor, action, &mark.to_string(), &letter.to_json(mark.lane))
+}
+
+/// Notes what was done to the books themselves.
+pub(super) fn log(
+    transaction: &Transaction<'_>,
+    actor: &str,
+    action: &str,
+    subject: &str,
+    before: &serde_json::Value,
+) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "INSERT INTO audit_log (lane, seq, at, actor, action, sale_id, subject, before)
@@ -125,10 +141,16 @@ fn remove(
             as_sql(SystemClock.now().0),
             actor,
             action,
-            mark.to_string(),
-            letter.to_json(mark.lane).to_string(),
+            subject,
+            before.to_string(),
         ])?;
     Ok(())
+}
+
+/// How often that was.
+pub(super) fn logged(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
+    let query = "SELECT coalesce(max(seq), 0) FROM audit_log WHERE lane = ?1";
+    Ok(from_sql(transaction.query_row(query, [NO_LANE], |row| row.get(0))?))
 }
 
 fn key(mark: DeadMark) -> [i64; 3] {

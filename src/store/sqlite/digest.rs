@@ -37,7 +37,7 @@ pub(super) fn digest(
             }
         }
     }
-    done.dead_letters = dead.len() as u64;
+    done.dead_letters = dead.iter().map(|letter| letter.record.last.seq).collect();
     dead::put_aside(&transaction, batch.lane, &dead)?;
     if archives == Archives::Yes {
         for entry in &batch.entries {
@@ -56,7 +56,7 @@ pub(super) fn take(
     done: &mut Digested,
 ) -> Result<Vec<DeadLetter>, StoreError> {
     let mut digest = Digest::of(events);
-    look_up(books, &mut digest)?;
+    look_up(books, lane, &mut digest)?;
     digest.fold(events);
     write(books, lane, &digest)?;
     done.orders += digest.new_orders().count() as u64;
@@ -64,7 +64,7 @@ pub(super) fn take(
     Ok(digest.dead)
 }
 
-fn look_up(books: &Connection, digest: &mut Digest<'_>) -> rusqlite::Result<()> {
+fn look_up(books: &Connection, lane: LaneId, digest: &mut Digest<'_>) -> rusqlite::Result<()> {
     let mut order = books.prepare_cached(
         "SELECT version, status FROM orders WHERE user_id = ?1 AND order_id = ?2",
     )?;
@@ -89,6 +89,13 @@ fn look_up(books: &Connection, digest: &mut Digest<'_>) -> rusqlite::Result<()> 
     for sale in digest.sales().collect::<Vec<_>>() {
         if known.exists([sale.as_str()])? {
             digest.knows_sale(sale);
+        }
+    }
+    let mut logged =
+        books.prepare_cached("SELECT 1 FROM audit_log WHERE lane = ?1 AND seq = ?2")?;
+    for seq in digest.restocks().collect::<Vec<_>>() {
+        if logged.exists(params![lane.0, as_sql(seq)])? {
+            digest.knows_restock(seq);
         }
     }
     Ok(())
@@ -226,7 +233,7 @@ fn write_orders(books: &Connection, digest: &Digest<'_>) -> rusqlite::Result<()>
 fn write_lines(books: &Connection, digest: &Digest<'_>) -> rusqlite::Result<()> {
     let mut insert = books.prepare_cached(
         "INSERT INTO cart_lines (user_id, item_id, reservation_id, quantity)
-         VALUES (?1, ?2, ?3, ?4)",
+         VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET quantity = excluded.quantity",
     )?;
     for ((user, id), line) in digest.lines_in() {
         let id = id.to_string();

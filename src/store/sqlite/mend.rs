@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
+use super::dead;
 use super::digest::insert_sale;
 use crate::clock::{Clock, SystemClock};
 use crate::orders::lines_json;
@@ -9,8 +10,15 @@ use crate::sale::PaymentRef;
 use crate::sqlite::as_sql;
 use crate::store::{Mend, StoreError};
 
-pub(super) fn mend(connection: &mut Connection, mends: &[Mend]) -> Result<u64, StoreError> {
+pub(super) fn mend(
+    connection: &mut Connection,
+    mends: &[Mend],
+    mended: u64,
+) -> Result<u64, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if dead::logged(&transaction)? != mended {
+        return Err(StoreError::Mended);
+    }
     let now = as_sql(SystemClock.now().0);
     let mut changed = 0;
     for mend in mends {
@@ -75,6 +83,8 @@ pub(super) fn mend(connection: &mut Connection, mends: &[Mend]) -> Result<u64, S
                 ])?,
         };
     }
+    let rows = serde_json::json!({ "mends": mends.len(), "rows": changed });
+    dead::log(&transaction, "reconcile", "repair", "books", &rows)?;
     transaction.commit()?;
     Ok(changed as u64)
 }

@@ -86,6 +86,9 @@ CREATE TABLE cart_lines (
     quantity       bigint NOT NULL CHECK (quantity > 0),
     PRIMARY KEY (user_id, item_id, reservation_id)
 );
+-- Who waits for an item, when its sale opens; what reservations put in is not in it.
+CREATE INDEX cart_lines_of_users ON cart_lines (item_id)
+    WHERE reservation_id = '00000000-0000-0000-0000-000000000000';
 COMMENT ON COLUMN cart_lines.reservation_id IS
     'the reservation, held or paid, that the line stands for; all zeros: the user''s own';
 

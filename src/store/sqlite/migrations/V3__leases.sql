@@ -11,3 +11,6 @@ CREATE TABLE ledger (
     one  INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1),
     name TEXT NOT NULL
 ) STRICT;
+
+-- Who waits for an item, when its sale opens; what reservations put in is not in it.
+CREATE INDEX cart_lines_of_users ON cart_lines (item_id) WHERE reservation_id = '';
