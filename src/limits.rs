@@ -172,6 +172,8 @@ pub const STORE_MIGRATE_MS: u64 = 60_000;
 pub const STORE_CONNECTIONS_MAX: usize = 256;
 /// Connections for the writers of all lanes, and for what the product itself asks.
 pub const STORE_WRITERS: usize = 6;
+/// Orders that one request moves into the archive; the next one moves more.
+pub const ARCHIVE_AT_ONCE: usize = 5_000;
 /// Faults of the books that one `reconcile --repair` mends; the next one mends more.
 pub const MENDS_MAX: usize = 100_000;
 /// Of those, so many in one transaction.

@@ -133,6 +133,9 @@ pub trait Store: Send + Sync {
     /// nothing is done where the books have been mended or a dead letter settled since `mended` times.
     /// Says how many rows that changed.
     fn mend(&self, mends: Arc<[Mend]>, mended: u64) -> Job<'_, u64>;
+    /// Moves orders of a sale that is over out of the writer's way: at most `max` that wait for no payment.
+    /// They are shown as before, and come back when they move once more. Says how many.
+    fn archive_orders(&self, sale: SaleId, max: usize, actor: Actor) -> Job<'_, u64>;
     /// What operators did, newest first, skipping the first `skip`; at most `max`.
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>>;
     /// Whether the store answers.

@@ -250,6 +250,11 @@ pub enum SaleCommand {
         /// The sale.
         id: String,
     },
+    /// Move the orders of a closed sale out of the writer's way. They are shown as before.
+    Archive {
+        /// The sale.
+        id: String,
+    },
     /// Add units to an item, or take some out.
     Restock {
         /// The sale.

@@ -18,6 +18,9 @@ pub(super) fn run(
     command: SaleCommand,
     as_json: bool,
 ) -> Result<Exit, Failure> {
+    if let SaleCommand::Archive { id } = &command {
+        return archive(arguments, id, as_json);
+    }
     let (method, path, body) = request(command)?;
     let ops = Ops::of(arguments)?;
     let answer = small_runtime()?.block_on(ops.ask(method, &path, body.as_ref()))?;
@@ -32,6 +35,26 @@ pub(super) fn run(
     Ok(Exit::Ok)
 }
 
+/// Asks again until nothing is left.
+fn archive(arguments: &OpsArguments, id: &str, as_json: bool) -> Result<Exit, Failure> {
+    let (ops, runtime) = (Ops::of(arguments)?, small_runtime()?);
+    let path = format!("{SALES}/{}/archive", sale_id(id)?);
+    let mut archived = 0;
+    loop {
+        let answer = runtime.block_on(ops.ask(Method::POST, &path, None))?;
+        archived += answer["archived"].as_u64().unwrap_or(0);
+        if answer["more"] != true {
+            break;
+        }
+    }
+    if as_json {
+        say!("{}", json!({ "archived": archived }));
+    } else {
+        say!("{archived} orders archived; those that wait for a payment stay");
+    }
+    Ok(Exit::Ok)
+}
+
 fn request(command: SaleCommand) -> Result<(Method, String, Option<Value>), Failure> {
     let path = |id: &str, rest: &str| Ok::<_, Failure>(format!("{SALES}/{}{rest}", sale_id(id)?));
     Ok(match command {
@@ -42,6 +65,7 @@ fn request(command: SaleCommand) -> Result<(Method, String, Option<Value>), Fail
         SaleCommand::Pause { id } => (Method::POST, path(&id, "/pause")?, None),
         SaleCommand::Resume { id } => (Method::POST, path(&id, "/resume")?, None),
         SaleCommand::Close { id } => (Method::POST, path(&id, "/close")?, None),
+        SaleCommand::Archive { id } => (Method::POST, path(&id, "/archive")?, None),
         SaleCommand::Restock { id, item, delta, reason } => {
             let item = ItemId::parse(&item)
                 .map_err(|error| Failure::new(Exit::Usage, format!("item {error}")))?;

@@ -133,6 +133,7 @@ impl Ops {
             (Route::Sales, Method::GET) => self.list_sales().await,
             (Route::Sales, Method::POST) => self.create_sale(&head, body).await,
             (Route::Sale { sale }, Method::GET) => self.show_sale(sale).await,
+            (Route::ArchiveSale { sale }, Method::POST) => self.archive_sale(sale).await,
             (Route::MoveSale { sale, step }, Method::POST) => self.move_sale(sale, step).await,
             (Route::Restock { sale, item }, Method::POST) => {
                 self.restock(sale, item, &head, body).await

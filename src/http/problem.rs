@@ -35,6 +35,8 @@ pub enum Problem {
     },
     /// The cart has as many lines as it may.
     CartFull,
+    /// Orders of a sale that still sells are not archived.
+    SaleNotOver,
     /// A dead letter that was tried again still contradicts the books.
     StillDead {
         /// In the books' words.
@@ -209,6 +211,12 @@ impl Problem {
                 "If-Match names another version than the cart has",
             )
             .with("version", json!(current)),
+            Problem::SaleNotOver => Shape::new(
+                409,
+                "sale-not-over",
+                "The sale is not over",
+                "orders are archived once their sale is closed",
+            ),
             Problem::StillDead { reason } => {
                 Shape::new(409, "still-dead", "The dead letter still contradicts the books", reason)
             }

@@ -504,6 +504,54 @@ pub(crate) async fn a_database_that_refuses(store: Arc<dyn Store>, refuse: impl 
     assert_eq!(books.digest(&events[3..4]).await.orders, 1, "the lane goes on");
 }
 
+/// Orders of a sale that is over are shown as before, their carts too, and come back when they move.
+pub(crate) async fn orders_are_archived(mut books: Books) {
+    let (paid, gone, waits) = (held(1, &[1]), held(2, &[1]), held(3, &[1]));
+    let confirmed = |n, reservation: &Reservation| Event::Confirmed {
+        id: reservation.id,
+        user: user(n),
+        version: 2,
+        payment: payment(),
+    };
+    let held = [&paid, &gone, &waits].map(|reservation| Event::Held(reservation.clone()));
+    books.digest(&held).await;
+    books.digest(&[confirmed(1, &paid), expired(&gone)]).await;
+    let picture = async |books: &Books| {
+        let mut seen = Vec::new();
+        for n in 1..=3 {
+            let orders = books.store.orders(user(n), None, 9).await.unwrap();
+            seen.push((books.store.cart(user(n)).await.unwrap().version, orders));
+        }
+        seen
+    };
+    let before = picture(&books).await;
+    let sale = || SaleId::parse("sale").unwrap();
+    let archive = |max| books.store.archive_orders(sale(), max, "admin".into());
+    assert_eq!((archive(1).await.unwrap(), archive(9).await.unwrap()), (1, 1));
+    assert_eq!(archive(9).await.unwrap(), 0, "one waits for its payment");
+    assert_eq!(picture(&books).await, before);
+    assert_eq!(books.status(&gone).await, Some(OrderStatus::Expired));
+    // It all comes again, and changes nothing; then two of them move.
+    for events in [&held[..], &[confirmed(1, &paid)]] {
+        let again = books.digest(events).await;
+        assert_eq!((again.orders, again.dead_letters.len()), (0, 0));
+    }
+    let taken = Return { version: 3, ..Return::of(&gone) };
+    let refunded = Return { version: 3, ..Return::of(&paid) };
+    let events = [
+        Event::Rebooked { taken, payment: payment() },
+        Event::Cancelled { returned: refunded, restock: true, actor: None },
+    ];
+    assert_eq!(books.digest(&events).await.dead_letters.len(), 0);
+    assert_eq!(books.status(&gone).await, Some(OrderStatus::Paid));
+    assert_eq!(books.status(&paid).await, Some(OrderStatus::Cancelled));
+    for (n, (version, orders)) in (1..).zip(before) {
+        let now = books.store.cart(user(n)).await.unwrap().version;
+        assert!(now > version || n == 3, "a cart's version only rises");
+        assert_eq!(books.store.orders(user(n), None, 9).await.unwrap().len(), orders.len());
+    }
+}
+
 /// Event by event what the rules let through counts, as it does in a whole batch.
 pub(crate) async fn events_one_by_one(mut books: Books) {
     let (good, bad) = (held(1, &[3]), held(2, &[1]));
@@ -553,7 +601,7 @@ macro_rules! store_contract {
             carts_have_versions, a_cart_is_changed, a_guest_logs_in, a_cart_tells_what_left_it,
             carts_are_found_by_item, a_lane_has_one_writer, books_are_one_ledgers,
             dead_letters_are_settled, an_outbox_is_replayed, events_one_by_one,
-            carts_are_changed_at_once
+            carts_are_changed_at_once, orders_are_archived
         );
     };
     ($open:path: $($test:ident),*) => {

@@ -13,6 +13,7 @@ mod lease;
 mod mend;
 mod news;
 mod orders;
+mod retire;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -37,7 +38,7 @@ use crate::engine::{Actor, Position};
 use crate::limits;
 use crate::orders::{Order, OrderMark};
 use crate::outbox::Record;
-use crate::sale::{ItemId, LaneId, ReservationId, UserId};
+use crate::sale::{ItemId, LaneId, ReservationId, SaleId, UserId};
 
 /// The books in a database.
 pub struct PostgresStore {
@@ -228,6 +229,10 @@ impl Store for PostgresStore {
 
     fn mend(&self, mends: Arc<[Mend]>, mended: u64) -> Job<'_, u64> {
         run!(self.asked, |client| mend::mend(client, &mends, mended, self.shared))
+    }
+
+    fn archive_orders(&self, sale: SaleId, max: usize, actor: Actor) -> Job<'_, u64> {
+        run!(self.asked, |client| retire::archive(client, &sale, max, &actor))
     }
 
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {

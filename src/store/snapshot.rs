@@ -184,7 +184,7 @@ impl Snapshot {
             Kind::Sqlite(books) => {
                 let mut query = books.prepare(
                     "SELECT user_id, order_id, sale_id, status, version, lines, total, created_at,
-                            expires_at, payment_ref FROM orders",
+                            expires_at, payment_ref FROM all_orders",
                 )?;
                 let read = |row: &Row<'_>| {
                     Ok(OrderRow {
@@ -209,7 +209,7 @@ impl Snapshot {
                 let at = |row: &tokio_postgres::Row, column| as_sql(millis(row.get(column)).0);
                 let query = "SELECT user_id, order_id::text, sale_id, status, version::int8,
                                     lines::text, total, created_at, expires_at, payment_ref
-                             FROM orders";
+                             FROM all_orders";
                 books.page(query, |row| {
                     each(OrderRow {
                         user: row.get(0),

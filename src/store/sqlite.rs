@@ -11,6 +11,7 @@ mod lease;
 mod mend;
 mod orders;
 mod pool;
+mod retire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::carts::{Cart, CartChange, CartRefusal};
 use crate::engine::{Actor, Position};
 use crate::orders::{Order, OrderMark};
 use crate::outbox::Record;
-use crate::sale::{ItemId, LaneId, ReservationId, UserId};
+use crate::sale::{ItemId, LaneId, ReservationId, SaleId, UserId};
 use crate::sqlite::{BUSY, open_reader};
 
 /// The tables, as numbered steps that only go forward.
@@ -226,6 +227,10 @@ impl Store for SqliteStore {
 
     fn mend(&self, mends: Arc<[Mend]>, mended: u64) -> Job<'_, u64> {
         self.writer.run(Turn::Later, move |books| mend::mend(books, &mends, mended))
+    }
+
+    fn archive_orders(&self, sale: SaleId, max: usize, actor: Actor) -> Job<'_, u64> {
+        self.writer.run(Turn::Later, move |books| retire::archive(books, &sale, max, &actor))
     }
 
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {

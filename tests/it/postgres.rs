@@ -8,10 +8,11 @@ use floodgate_loadtest::postgres_server::{PostgresServer, url_at};
 use floodgate_loadtest::redis_server::{Keeps, RedisServer};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use crate::binary::{Serving, audit_with, run_to};
-use crate::crowd::{Crowd, rounds};
+use crate::crowd::{Crowd, buy, rounds};
 use crate::patience::eventually;
 use crate::shop::{CONSOLE, GAME, SALE, Shop, sale};
 
@@ -91,6 +92,16 @@ async fn a_sale_into_postgres() {
     let log = gateway.admin("GET", "/admin/v1/audit-log").send().await.expect(200);
     assert_eq!(log["entries"].as_array().unwrap().len(), 3, "create, open, refund: {log}");
     gateway.settled().await;
+    let archive = format!("/admin/v1/sales/{SALE}/archive");
+    gateway.admin("POST", &archive).send().await.refused(409, "sale-not-over");
+    gateway.step(SALE, "close").await.expect(200);
+    let ops_url = format!("http://{}", gateway.ops);
+    let ops = ["--ops-url", &ops_url, "--admin-token", &gateway.token];
+    let (told, _) = run_to(0, &[&["sale", "archive", SALE], &ops[..]].concat());
+    assert!(told.starts_with("4 orders archived"), "{told}");
+    assert_eq!((count(&url, "orders").await, count(&url, "all_orders").await), (0, 4));
+    let again = gateway.call("GET", "/v1/orders").user("ann").send().await.expect(200);
+    assert_eq!(again, orders);
     let before = gateway.cart("cid").await;
     gateway.stop();
     audit(dir.path(), &url);
@@ -169,6 +180,47 @@ async fn gateways_share_books() {
     third.settled().await;
     third.stop();
     audit_with(dirs[2].path(), &both);
+}
+
+/// Proves that a Redis which gateways share, and which comes back empty under load, is written anew from the
+/// books that they share, by whichever comes first, and oversells nothing: exactly the stock stands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_redis_forgets() {
+    let stock = 100 * rounds(3);
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (postgres, mut redis) = (postgres(), RedisServer::start(Keeps::Everything).unwrap());
+    let (url, redis_url) = (postgres.url(), redis.url());
+    let both = ["--database-url", &url, "--redis-url", &redis_url];
+    let first = Serving::start_with(dirs[0].path(), &both).await;
+    let second = Serving::start_with(dirs[1].path(), &both).await;
+    first.sell_consoles(stock.into()).await;
+    first.settled().await;
+    eventually("the other gateway has the sale", async || {
+        let sale = second.call("GET", &format!("/v1/sales/{SALE}")).send().await;
+        (sale.status == 200 && sale.json()["state"] == "open").then_some(())
+    })
+    .await;
+    for round in 0..rounds(3) {
+        let mut crowd = JoinSet::new();
+        for (buyer, gateway) in (0..4_u32).zip([&first, &second].into_iter().cycle()) {
+            let users = (round * 4 + buyer) * 1_000..;
+            crowd.spawn(buy(Shop::clone(gateway), users.take(15)));
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        redis.run_empty().unwrap();
+        crowd.join_all().await;
+    }
+    let (_, refused) = buy(Shop::clone(&second), 500_000..500_000 + stock).await;
+    assert!(refused > 0, "it is sold out");
+    for gateway in [&first, &second] {
+        gateway.settled().await;
+        assert_eq!(gateway.counters().await, [stock.into(), 0, stock.into(), 0]);
+    }
+    let anew = |gateway: &Serving| gateway.log().text().contains("the lane was written anew");
+    assert!(anew(&first) || anew(&second));
+    first.stop();
+    second.stop();
+    assert_eq!(audit_with(dirs[0].path(), &both)["sales"][0]["standing"], stock);
 }
 
 /// Proves that a sale goes on while PostgreSQL is killed, again and again, and that everything arrives.

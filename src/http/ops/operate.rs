@@ -17,7 +17,7 @@ use crate::http::request::Head;
 use crate::limits;
 use crate::sale::{
     Counters, ItemId, Move, PaymentRef, Refusal, Reservation, ReservationId, SaleDefinition,
-    SaleId, SaleReport,
+    SaleId, SaleReport, SaleState,
 };
 
 /// Who operates: there is one token, so there is one name.
@@ -77,6 +77,19 @@ impl Ops {
         let step = step.ok_or(Problem::NotFound)?;
         let report = self.gate.move_sale(known(sale)?, step, ACTOR.into()).await?;
         Ok(answer::value(StatusCode::OK, &self.show(&report)))
+    }
+
+    /// Moves orders of a sale that is over out of the writer's way, some at a time.
+    pub(super) async fn archive_sale(&self, sale: &str) -> Result<Answer, Problem> {
+        let sale = known(sale)?;
+        let report = self.gate.inspect(sale.clone()).await?;
+        if report.window.state(self.gate.now()) != SaleState::Closed {
+            return Err(Problem::SaleNotOver);
+        }
+        let most = limits::ARCHIVE_AT_ONCE;
+        let moved = self.ask_store(self.store.archive_orders(sale, most, ACTOR.into())).await?;
+        let body = json!({ "archived": moved, "more": moved == most as u64 });
+        Ok(answer::value(StatusCode::OK, &body))
     }
 
     pub(super) async fn restock(

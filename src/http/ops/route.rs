@@ -12,6 +12,7 @@ pub(super) enum Route<'p> {
     OpenApi,
     Sales,
     Sale { sale: &'p str },
+    ArchiveSale { sale: &'p str },
     MoveSale { sale: &'p str, step: &'p str },
     Restock { sale: &'p str, item: &'p str },
     Confirm { id: &'p str },
@@ -31,6 +32,7 @@ enum Name {
     OpenApi,
     Sales,
     Sale,
+    ArchiveSale,
     MoveSale,
     Restock,
     Confirm,
@@ -41,7 +43,7 @@ enum Name {
     RetryDeadLetter,
 }
 
-const PATHS: [(&str, Name); 16] = [
+const PATHS: [(&str, Name); 17] = [
     ("/livez", Name::Live),
     ("/healthz", Name::Live),
     ("/readyz", Name::Ready),
@@ -50,6 +52,7 @@ const PATHS: [(&str, Name); 16] = [
     ("/openapi.json", Name::OpenApi),
     ("/admin/v1/sales", Name::Sales),
     ("/admin/v1/sales/{sale}", Name::Sale),
+    ("/admin/v1/sales/{sale}/archive", Name::ArchiveSale),
     ("/admin/v1/sales/{sale}/{step}", Name::MoveSale),
     ("/admin/v1/sales/{sale}/items/{item}/restock", Name::Restock),
     ("/admin/v1/reservations/{id}/confirm", Name::Confirm),
@@ -86,6 +89,7 @@ impl Router {
             Name::OpenApi => Route::OpenApi,
             Name::Sales => Route::Sales,
             Name::Sale => Route::Sale { sale: parameter("sale") },
+            Name::ArchiveSale => Route::ArchiveSale { sale: parameter("sale") },
             Name::MoveSale => Route::MoveSale { sale: parameter("sale"), step: parameter("step") },
             Name::Restock => Route::Restock { sale: parameter("sale"), item: parameter("item") },
             Name::Confirm => Route::Confirm { id: parameter("id") },
@@ -113,6 +117,7 @@ impl Route<'_> {
             Route::DeadLetter { .. } => "GET, HEAD, DELETE",
             Route::Sales => "GET, HEAD, POST",
             Route::RetryDeadLetter { .. }
+            | Route::ArchiveSale { .. }
             | Route::MoveSale { .. }
             | Route::Restock { .. }
             | Route::Confirm { .. }

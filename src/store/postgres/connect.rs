@@ -283,8 +283,10 @@ impl Target {
                 "GRANT USAGE ON SCHEMA {schema} TO {user};
                  GRANT SELECT ON refinery_schema_history TO {user};
                  GRANT SELECT, INSERT ON ledger, sales, refunds_needed, audit_log, archive TO {user};
-                 GRANT SELECT, INSERT, UPDATE ON lanes, items, orders, carts TO {user};
-                 GRANT SELECT, INSERT, UPDATE, DELETE ON cart_lines, dead_letters TO {user}"
+                 GRANT SELECT, INSERT, UPDATE ON lanes, items, carts TO {user};
+                 GRANT SELECT ON all_orders TO {user};
+                 GRANT SELECT, INSERT, UPDATE, DELETE
+                     ON orders, archived_orders, cart_lines, dead_letters TO {user}"
             );
             client.batch_execute(&grants).await.map_err(failed)?;
         }

@@ -10,7 +10,7 @@ use tokio::{join, try_join};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::{archive, dead, id, instant, lease, news, number, whole};
+use super::{archive, dead, id, instant, lease, news, number, retire, whole};
 use crate::clock::Millis;
 use crate::orders::{OrderStatus, lines_json};
 use crate::sale::{LaneId, PaymentRef, SaleDefinition};
@@ -111,9 +111,13 @@ async fn look_up(
             orders.iter().map(|(user, order)| (user.as_str(), id(*order))).unzip();
         let query = books
             .prepare_cached(
-                "SELECT n.place, o.version, o.status
+                "SELECT n.place, o.version, o.status, false
                  FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS n (user_id, order_id, place)
-                 JOIN orders AS o USING (user_id, order_id)",
+                 JOIN orders AS o USING (user_id, order_id)
+                 UNION ALL
+                 SELECT n.place, o.version, o.status, true
+                 FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS n (user_id, order_id, place)
+                 JOIN archived_orders AS o USING (user_id, order_id)",
             )
             .await?;
         books.query(&query, &[&users, &ids]).await
@@ -159,13 +163,19 @@ async fn look_up(
     for row in known_restocks {
         digest.knows_restock(whole(row.get(0)));
     }
+    let mut archived = Vec::new();
     for row in known_orders {
         let (version, status): (i32, &str) = (row.get(1), row.get(2));
         let status = OrderStatus::parse(status)
             .ok_or_else(|| StoreError::Failed(format!("{status} is no status of an order")))?;
         let version = u32::try_from(version).unwrap_or(0);
-        digest.knows_order(orders[place(&row)], Standing { version, status });
+        let key = orders[place(&row)];
+        digest.knows_order(key, Standing { version, status });
+        if row.get(3) {
+            archived.push(key);
+        }
     }
+    retire::bring_back(books, &archived).await?;
     for row in known_items {
         digest.knows_item(items[place(&row)], row.get(1), row.get(2));
     }

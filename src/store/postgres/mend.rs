@@ -4,7 +4,7 @@ use deadpool_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use super::digest::insert_sale;
-use super::{dead, id, instant, news, number};
+use super::{dead, id, instant, news, number, retire};
 use crate::carts::CartKey;
 use crate::clock::{Clock, SystemClock};
 use crate::orders::lines_json;
@@ -28,6 +28,9 @@ pub(super) async fn mend(
     let mut changed = 0;
     let mut carts = Vec::new();
     for mend in mends {
+        if let Mend::Order { held, .. } = mend {
+            retire::bring_back(&transaction, &[(&held.user, held.id)]).await?;
+        }
         changed += match mend {
             Mend::Sale(definition) => {
                 insert_sale(&transaction, definition, SystemClock.now()).await?

@@ -19,7 +19,7 @@ pub(super) async fn order(
         .prepare_cached(
             "SELECT order_id, sale_id, status, lines::text, total, currency, created_at, expires_at,
                     updated_at, payment_ref
-             FROM orders WHERE user_id = $1 AND order_id = $2",
+             FROM all_orders WHERE user_id = $1 AND order_id = $2",
         )
         .await?;
     let row = client.query_opt(&query, &[&user.as_str(), &id(order)]).await?;
@@ -36,7 +36,7 @@ pub(super) async fn page(
         .prepare_cached(
             "SELECT order_id, sale_id, status, lines::text, total, currency, created_at, expires_at,
                     updated_at, payment_ref
-             FROM orders
+             FROM all_orders
              WHERE user_id = $1 AND ($2::timestamptz IS NULL OR (created_at, order_id) < ($2, $3))
              ORDER BY created_at DESC, order_id DESC LIMIT $4",
         )

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
-use super::{Archives, archive, dead, lease};
+use super::{Archives, archive, dead, lease, retire};
 use crate::clock::Millis;
 use crate::orders::{OrderStatus, lines_json};
 use crate::sale::{LaneId, PaymentRef, SaleDefinition};
@@ -66,7 +66,9 @@ pub(super) fn take(
 
 fn look_up(books: &Connection, lane: LaneId, digest: &mut Digest<'_>) -> rusqlite::Result<()> {
     let mut order = books.prepare_cached(
-        "SELECT version, status FROM orders WHERE user_id = ?1 AND order_id = ?2",
+        "SELECT version, status, 0 FROM orders WHERE user_id = ?1 AND order_id = ?2
+         UNION ALL
+         SELECT version, status, 1 FROM archived_orders WHERE user_id = ?1 AND order_id = ?2",
     )?;
     for key in digest.orders().collect::<Vec<_>>() {
         let (user, id) = key;
@@ -75,6 +77,9 @@ fn look_up(books: &Connection, lane: LaneId, digest: &mut Digest<'_>) -> rusqlit
             let status = OrderStatus::parse(row.get_ref(1)?.as_str()?);
             let status = status.ok_or(rusqlite::Error::InvalidQuery)?;
             digest.knows_order(key, Standing { version: row.get(0)?, status });
+            if row.get(2)? {
+                retire::bring_back(books, key)?;
+            }
         }
     }
     let mut item = books

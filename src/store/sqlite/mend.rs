@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::dead;
 use super::digest::insert_sale;
+use super::{dead, retire};
 use crate::clock::{Clock, SystemClock};
 use crate::orders::lines_json;
 use crate::sale::PaymentRef;
@@ -22,6 +22,9 @@ pub(super) fn mend(
     let now = as_sql(SystemClock.now().0);
     let mut changed = 0;
     for mend in mends {
+        if let Mend::Order { held, .. } = mend {
+            retire::bring_back(&transaction, (&held.user, held.id))?;
+        }
         changed += match mend {
             Mend::Sale(definition) => insert_sale(&transaction, definition, SystemClock.now())?,
             Mend::Item { sale, item, stock, allocated } => transaction

@@ -16,7 +16,7 @@ pub(super) fn order(
     user: &UserId,
     id: ReservationId,
 ) -> rusqlite::Result<Option<Order>> {
-    let sql = format!("SELECT {COLUMNS} FROM orders WHERE user_id = ?1 AND order_id = ?2");
+    let sql = format!("SELECT {COLUMNS} FROM all_orders WHERE user_id = ?1 AND order_id = ?2");
     let mut query = connection.prepare_cached(&sql)?;
     query.query_row(params![user.as_str(), id.to_string()], read).optional()
 }
@@ -28,7 +28,7 @@ pub(super) fn page(
     max: usize,
 ) -> rusqlite::Result<Vec<Order>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM orders
+        "SELECT {COLUMNS} FROM all_orders
          WHERE user_id = ?1 AND (created_at, order_id) < (?2, ?3)
          ORDER BY created_at DESC, order_id DESC LIMIT ?4"
     );

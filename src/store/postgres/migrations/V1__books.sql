@@ -72,12 +72,17 @@ COMMENT ON COLUMN orders.expires_at IS 'when its hold runs out, or ran out';
 COMMENT ON COLUMN orders.updated_at IS 'its last transition';
 COMMENT ON COLUMN orders.payment_ref IS 'the payment that confirmed it';
 
+-- Orders of sales that are over, out of the writer's way: `floodgate sale archive`. One that moves once more
+-- comes back.
+CREATE TABLE archived_orders (LIKE orders INCLUDING ALL);
+CREATE VIEW all_orders AS SELECT * FROM orders UNION ALL SELECT * FROM archived_orders;
+
 CREATE TABLE carts (
     user_id text COLLATE "C" PRIMARY KEY,
     changes bigint NOT NULL
 );
 COMMENT ON COLUMN carts.changes IS
-    'how often users changed their own lines; the version of a cart is this plus the versions of the user''s orders';
+    'how often users changed their own lines, and the versions of their archived orders; the version of a cart is this plus the versions of the user''s orders';
 
 CREATE TABLE cart_lines (
     user_id        text COLLATE "C" NOT NULL,

@@ -14,3 +14,22 @@ CREATE TABLE ledger (
 
 -- Who waits for an item, when its sale opens; what reservations put in is not in it.
 CREATE INDEX cart_lines_of_users ON cart_lines (item_id) WHERE reservation_id = '';
+
+-- Orders of sales that are over, out of the writer's way: `floodgate sale archive`. One that moves once more
+-- comes back. Columns as in `orders`.
+CREATE TABLE archived_orders (
+    user_id     TEXT    NOT NULL,
+    order_id    TEXT    NOT NULL,
+    sale_id     TEXT    NOT NULL,
+    status      TEXT    NOT NULL,
+    version     INTEGER NOT NULL,
+    lines       TEXT    NOT NULL,
+    total       INTEGER NOT NULL,
+    currency    TEXT    NOT NULL,
+    created_at  INTEGER NOT NULL,
+    expires_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL,
+    payment_ref TEXT,
+    PRIMARY KEY (user_id, order_id)
+) STRICT, WITHOUT ROWID;
+CREATE VIEW all_orders AS SELECT * FROM orders UNION ALL SELECT * FROM archived_orders;
