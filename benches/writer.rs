@@ -12,42 +12,27 @@ mod prepared;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use floodgate::carts::CartCache;
-use floodgate::clock::{Millis, SystemClock};
-use floodgate::engine::{Event, Position};
-use floodgate::metrics::Metrics;
+use floodgate::clock::Millis;
+use floodgate::engine::Event;
 use floodgate::outbox::Outbox;
 use floodgate::sale::{LaneId, Reservation};
+use floodgate::store::Store;
 use floodgate::store::postgres::{PostgresStore, Settings};
 use floodgate::store::sqlite::{Archives, SqliteStore};
-use floodgate::store::{Holder, Store};
-use floodgate::writer::{Progress, Underway, Writer};
 use floodgate_loadtest::postgres_server::PostgresServer;
 use tokio::sync::watch;
 
-use self::prepared::{Prepared, reservation};
+use self::prepared::{Prepared, reservation, writer};
 
 /// Orders in a transaction of the bare loop.
 const BARE: usize = 1_000;
 
 /// Drains it all; says how long that took.
 async fn drain(store: Arc<dyn Store>, outbox: Arc<Prepared>) -> Duration {
-    let metrics = Arc::new(Metrics::new());
-    let progress = Progress::new(&[Position::default()]);
     let last = *outbox.head(LaneId(0)).borrow();
+    let (writer, progress) = writer(store, outbox);
     let (_stop, stops) = watch::channel(false);
     let began = Instant::now();
-    let writer = Writer {
-        outbox,
-        store,
-        clock: Arc::new(SystemClock),
-        carts: Arc::new(CartCache::new(&metrics)),
-        metrics,
-        progress: progress.clone(),
-        gathers: true,
-        holder: Holder::random(),
-        underway: Underway::new(1),
-    };
     let mut tasks = writer.spawn(&stops);
     assert!(progress.reached(LaneId(0), last).await);
     let took = began.elapsed();

@@ -115,27 +115,20 @@ impl Cart {
         change: &CartChange,
     ) -> Result<Vec<LineWrite>, CartRefusal> {
         self.check(expected)?;
-        let wanted = match change {
-            CartChange::Put { item, quantity } => vec![(item, u64::from(*quantity))],
+        let set = |item: &ItemId, units| self.set(std::iter::once((item.as_str(), units)));
+        match change {
+            CartChange::Put { item, quantity } => set(item, u64::from(*quantity)),
             CartChange::Add { item, quantity } => {
-                let there = self.own(item.as_str()).unwrap_or(0);
-                vec![(item, there + u64::from(*quantity))]
+                set(item, self.own(item.as_str()).unwrap_or(0) + u64::from(*quantity))
             }
-            CartChange::Remove { item } => {
-                let there = self.own(item.as_str()).is_some();
-                return Ok(there
-                    .then(|| LineWrite::Remove(item.to_string()))
-                    .into_iter()
-                    .collect());
-            }
-            CartChange::Clear => {
-                return Ok(self
-                    .own_lines()
-                    .map(|line| LineWrite::Remove(line.item.clone()))
-                    .collect());
-            }
-        };
-        self.set(wanted.into_iter().map(|(item, units)| (item.as_str(), units)))
+            CartChange::Remove { item } => Ok(self.remove(|line| line.item == item.as_str())),
+            CartChange::Clear => Ok(self.remove(|_| true)),
+        }
+    }
+
+    fn remove(&self, which: impl Fn(&CartLine) -> bool) -> Vec<LineWrite> {
+        let lines = self.own_lines().filter(|line| which(line));
+        lines.map(|line| LineWrite::Remove(line.item.clone())).collect()
     }
 
     /// What a guest's own lines do to the lines of this cart: they are added up. A line that would have

@@ -23,7 +23,6 @@ use tracing::{error, warn};
 pub use progress::Progress;
 
 use self::pace::Pace;
-
 use crate::carts::CartCache;
 use crate::clock::Clock;
 use crate::engine::Position;
@@ -145,7 +144,7 @@ impl LaneWriter {
                 Ok(Step::Idle) => {
                     let idle = Duration::from_millis(limits::WRITER_IDLE_MS);
                     tokio::select! {
-                        // Cancel-safe both: a change that is missed here is seen by the next look.
+                        // Cancel-safe all: a change that is missed here is seen by the next step.
                         _ = timeout(idle, rings(&mut head)) => {}
                         () = self.shared.progress.hears(self.lane) => self.cursor = None,
                         _ = stop.changed() => {}
@@ -208,30 +207,28 @@ impl LaneWriter {
     async fn step(&mut self, head: Position) -> Result<Step, StepError> {
         let underway = self.shared.underway.of(self.lane);
         let _underway = underway.lock().await;
-        let lease = Duration::from_millis(limits::WRITER_LEASE_MS);
-        if self.renewed.is_none_or(|renewed| renewed.elapsed() >= lease) {
-            // Another gateway may have been at it since.
-            self.cursor = None;
-        }
-        let known = match self.cursor {
-            Some(known) => known,
-            None => self.look().await?,
-        };
         // In one life of the lane; another goes on from where the books were, or beyond.
-        if head <= known {
+        if head <= self.shared.progress.of(self.lane) {
             self.shared.progress.waits_since(self.lane, None);
             return Ok(Step::Idle);
         }
-        if self.cursor.is_none() {
-            let claim = self.shared.store.claim(self.lane, self.shared.holder).await?;
-            if !claim.ours {
-                self.shared.progress.follows(self.lane);
-                return Ok(Step::Followed);
+        let from = match self.cursor.filter(|_| self.leased()) {
+            Some(known) => known,
+            None => {
+                // Another gateway may have been at it.
+                if head <= self.look().await? {
+                    return Ok(Step::Idle);
+                }
+                let claim = self.shared.store.claim(self.lane, self.shared.holder).await?;
+                if !claim.ours {
+                    self.shared.progress.follows(self.lane);
+                    return Ok(Step::Followed);
+                }
+                self.renewed = Some(Instant::now());
+                claim.cursor
             }
-            self.cursor = Some(claim.cursor);
-            self.renewed = Some(Instant::now());
-        }
-        let from = self.cursor.unwrap_or(known);
+        };
+        self.cursor = Some(from);
         let (records_max, events_max) = (limits::WRITER_RECORDS_MAX, self.pace.events_max());
         let records = self.shared.outbox.read(self.lane, from, records_max, events_max).await?;
         let Some(oldest) = records.first() else { return Ok(Step::Idle) };
@@ -242,6 +239,12 @@ impl LaneWriter {
         self.shared.metrics.writer_batch_size.record(events as f64);
         self.tell(&digested);
         Ok(Step::Digested(events))
+    }
+
+    /// Whether the lease that was taken or renewed last cannot have run out.
+    fn leased(&self) -> bool {
+        let lease = Duration::from_millis(limits::WRITER_LEASE_MS);
+        self.renewed.is_some_and(|renewed| renewed.elapsed() < lease)
     }
 
     /// How far the books are, whoever has written them; and what of it was put aside.

@@ -63,9 +63,8 @@ pub enum BooksError {
 impl Opened {
     /// Opens the books that the settings name.
     pub(super) async fn open(settings: &Settings) -> Result<Self, BooksError> {
-        let at = StoreAt::of(settings.database_url.as_deref(), &settings.data_dir);
         let shared = settings.redis_url.is_some();
-        let opened = match at.map_err(BooksError::Settings)? {
+        let opened = match settings.store_at().map_err(BooksError::Settings)? {
             StoreAt::File(path) => {
                 // The data dir is locked as a whole.
                 let elsewhere = settings.database_url.is_some();
@@ -124,9 +123,8 @@ async fn check_ledger(store: &dyn Store, settings: &Settings) -> Result<(), Book
 /// # Errors
 /// [`BooksError`].
 pub async fn open_books(settings: &Settings) -> Result<Arc<dyn Store>, BooksError> {
-    let at = StoreAt::of(settings.database_url.as_deref(), &settings.data_dir);
     let shared = settings.redis_url.is_some();
-    let store: Arc<dyn Store> = match at.map_err(BooksError::Settings)? {
+    let store: Arc<dyn Store> = match settings.store_at().map_err(BooksError::Settings)? {
         StoreAt::File(path) => Arc::new(SqliteStore::open_beside(&path, archives(shared))?),
         StoreAt::Postgres(url) => {
             Arc::new(PostgresStore::open_beside(&database(settings, &url, shared))?)

@@ -5,7 +5,6 @@ use super::{Exit, Failure, config, say, table};
 use crate::audit::{self, AuditError, LedgerAt, Report};
 use crate::config::Settings;
 use crate::sale::SaleId;
-use crate::store::StoreAt;
 use crate::store::snapshot::SnapshotError;
 
 pub(super) fn run(
@@ -33,8 +32,8 @@ pub(super) fn sale(given: Option<&str>) -> Result<Option<SaleId>, Failure> {
 
 /// Audits the ledger and the books that the settings name.
 pub(super) fn examine(settings: &Settings, sale: Option<&SaleId>) -> Result<Report, Failure> {
-    let store = StoreAt::of(settings.database_url.as_deref(), &settings.data_dir)
-        .map_err(|fault| Failure::new(Exit::Configuration, fault))?;
+    let store = settings.store_at();
+    let store = store.map_err(|fault| Failure::new(Exit::Configuration, fault))?;
     let report = audit::run(&settings.data_dir, LedgerAt::of(settings), &store, sale);
     let report = report.map_err(|error| {
         let exit = match error {

@@ -44,9 +44,7 @@ pub(super) fn run(arguments: &ConfigArguments, as_json: bool) -> Result<Exit, Fa
         exposure(&settings),
     ];
     checks.extend(settings.redis_url.as_deref().map(|url| redis(url, &settings)));
-    if let Ok(StoreAt::Postgres(url)) =
-        StoreAt::of(settings.database_url.as_deref(), &settings.data_dir)
-    {
+    if let Ok(StoreAt::Postgres(url)) = settings.store_at() {
         checks.push(postgres(&url, &settings)?);
     }
     let failing = checks.iter().any(|check| check.state == State::Failing);

@@ -32,8 +32,8 @@ pub(super) fn run(
     let sale = audit::sale(sale)?;
     let found = audit::examine(&settings, sale.as_ref())?;
     let (repaired, left) = if repair && !agree(&found) {
-        let repaired = mend(&settings, sale.as_ref())?;
-        (Some(repaired), Some(audit::examine(&settings, sale.as_ref())?))
+        let (repaired, left) = mend(&settings, sale.as_ref(), &found)?;
+        (Some(repaired), Some(left))
     } else {
         (None, None)
     };
@@ -67,9 +67,13 @@ fn differences(report: &Report) -> Value {
 }
 
 /// Tries the dead letters again, writes what is still missing, as far as that is safe, and then settles the
-/// letters of which nothing is missing any more.
-fn mend(settings: &Settings, sale: Option<&SaleId>) -> Result<Repaired, Failure> {
-    let failure = |error: String| Failure::new(Exit::Failure, error);
+/// letters of which nothing is missing any more. Says what was done, and what an audit finds then.
+fn mend(
+    settings: &Settings,
+    sale: Option<&SaleId>,
+    found: &Report,
+) -> Result<(Repaired, Report), Failure> {
+    let failure = |error: StoreError| Failure::new(Exit::Failure, error.to_string());
     let runtime = small_runtime()?;
     let store = runtime.block_on(app::open_books(settings)).map_err(|error| {
         let foreign = matches!(error, BooksError::Foreign { .. });
@@ -80,21 +84,24 @@ fn mend(settings: &Settings, sale: Option<&SaleId>) -> Result<Repaired, Failure>
     let mut refused = Vec::new();
     if sale.is_none() {
         let retried = runtime.block_on(retry_letters(store.as_ref(), &mut refused));
-        repaired.letters += retried.map_err(|error| failure(error.to_string()))?;
+        repaired.letters = retried.map_err(failure)?;
     }
-    let found = audit::examine(settings, sale)?;
+    // What is digested now is not missing any more.
+    let again = if repaired.letters > 0 { Some(audit::examine(settings, sale)?) } else { None };
+    let missing = again.as_ref().unwrap_or(found);
     // Each part is one transaction, and one entry of the audit log.
-    for (mended, part) in (found.mended..).zip(found.mends.chunks(limits::MENDS_AT_ONCE)) {
-        let rows = runtime.block_on(store.mend(part.into(), mended));
-        repaired.rows += rows.map_err(|error| failure(error.to_string()))?;
+    for (mended, part) in (missing.mended..).zip(missing.mends.chunks(limits::MENDS_AT_ONCE)) {
+        repaired.rows += runtime.block_on(store.mend(part.into(), mended)).map_err(failure)?;
     }
-    if !refused.is_empty() && audit::examine(settings, sale)?.only_letters_left() {
-        for mark in refused {
-            let dropped = runtime.block_on(store.drop_dead_letter(mark, ACTOR.into()));
-            repaired.letters += u64::from(dropped.map_err(|error| failure(error.to_string()))?);
-        }
+    let left = audit::examine(settings, sale)?;
+    if refused.is_empty() || !left.only_letters_left() {
+        return Ok((repaired, left));
     }
-    Ok(repaired)
+    for mark in refused {
+        let dropped = runtime.block_on(store.drop_dead_letter(mark, ACTOR.into()));
+        repaired.letters += u64::from(dropped.map_err(failure)?);
+    }
+    Ok((repaired, audit::examine(settings, sale)?))
 }
 
 /// Letters are tried in their order: one may be what the next one needs. Those that are refused, and of

@@ -173,7 +173,7 @@ impl Settings {
         if let Some(Err(error)) = self.redis_url.as_deref().map(Server::of) {
             faults.push(error.to_string());
         }
-        if let Err(error) = StoreAt::of(self.database_url.as_deref(), &self.data_dir) {
+        if let Err(error) = self.store_at() {
             faults.push(error);
         }
         if let Some(Err(error)) = self.store.migrate_url.as_deref().map(postgres::check_url) {
@@ -212,6 +212,14 @@ impl Settings {
             faults.push(format!("log: {error}"));
         }
         faults
+    }
+
+    /// Where the books are.
+    ///
+    /// # Errors
+    /// In words that name the key.
+    pub fn store_at(&self) -> Result<StoreAt, String> {
+        StoreAt::of(self.database_url.as_deref(), &self.data_dir)
     }
 
     /// What is really promised: the embedded ledger always syncs a reservation before it is told.

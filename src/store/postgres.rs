@@ -216,7 +216,7 @@ impl Store for PostgresStore {
         after: Option<DeadMark>,
         max: usize,
     ) -> Job<'_, Vec<(LaneId, DeadLetter)>> {
-        run!(self.asked, |client| dead::page(client, after, max))
+        run!(self.own, |client| dead::page(client, after, max))
     }
 
     fn retry_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, Option<Retried>> {

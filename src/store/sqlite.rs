@@ -214,7 +214,7 @@ impl Store for SqliteStore {
         after: Option<DeadMark>,
         max: usize,
     ) -> Job<'_, Vec<(LaneId, DeadLetter)>> {
-        self.readers.run(Turn::Later, move |books| Ok(dead::page(books, after, max)?))
+        self.readers.run(Turn::First, move |books| Ok(dead::page(books, after, max)?))
     }
 
     fn retry_dead_letter(&self, mark: DeadMark, actor: Actor) -> Job<'_, Option<Retried>> {

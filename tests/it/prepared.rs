@@ -1,11 +1,17 @@
 //! An outbox that is in memory, whole, before anybody reads it.
 
-use floodgate::clock::Millis;
+use std::sync::Arc;
+
+use floodgate::carts::CartCache;
+use floodgate::clock::{Millis, SystemClock};
 use floodgate::engine::{Event, Position};
+use floodgate::metrics::Metrics;
 use floodgate::outbox::{Outbox, Reading, Record};
 use floodgate::sale::{
     ItemId, LaneId, Line, Reservation, ReservationId, SaleDefinition, SaleId, Status, UserId,
 };
+use floodgate::store::{Holder, Store};
+use floodgate::writer::{Progress, Underway, Writer};
 use tokio::sync::watch;
 
 /// Events in a record: what a busy lane appends at once.
@@ -89,4 +95,22 @@ pub fn reservation(n: usize) -> Reservation {
         payment: None,
         late_payments: Vec::new(),
     }
+}
+
+/// A writer of its own name that drains such an outbox, and how far it is.
+pub fn writer(store: Arc<dyn Store>, outbox: Arc<Prepared>) -> (Writer, Progress) {
+    let metrics = Arc::new(Metrics::new());
+    let progress = Progress::new(&[Position::default()]);
+    let writer = Writer {
+        outbox,
+        store,
+        clock: Arc::new(SystemClock),
+        carts: Arc::new(CartCache::new(&metrics)),
+        metrics,
+        progress: progress.clone(),
+        gathers: true,
+        holder: Holder::random(),
+        underway: Underway::new(1),
+    };
+    (writer, progress)
 }

@@ -3,22 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use floodgate::carts::CartCache;
-use floodgate::clock::SystemClock;
-use floodgate::engine::{Event, Position, Return};
-use floodgate::metrics::Metrics;
+use floodgate::engine::{Event, Return};
 use floodgate::outbox::Outbox;
 use floodgate::sale::{LaneId, Reservation};
+use floodgate::store::Store;
 use floodgate::store::postgres::{PostgresStore, Settings};
 use floodgate::store::sqlite::{Archives, SqliteStore};
-use floodgate::store::{Holder, Store};
-use floodgate::writer::{Progress, Underway, Writer};
+use floodgate::writer::Progress;
 use floodgate_loadtest::postgres_server::PostgresServer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::crowd::rounds;
-use crate::prepared::{Prepared, reservation};
+use crate::prepared::{Prepared, reservation, writer};
 
 /// A writer of its own name; drains until it is dropped.
 struct Drains {
@@ -29,20 +26,8 @@ struct Drains {
 
 impl Drains {
     fn start(store: &Arc<dyn Store>, outbox: &Arc<Prepared>) -> Self {
-        let metrics = Arc::new(Metrics::new());
-        let progress = Progress::new(&[Position::default()]);
+        let (writer, progress) = writer(Arc::clone(store), Arc::clone(outbox));
         let (stop, stops) = watch::channel(false);
-        let writer = Writer {
-            outbox: Arc::clone(outbox) as Arc<dyn Outbox>,
-            store: Arc::clone(store),
-            clock: Arc::new(SystemClock),
-            carts: Arc::new(CartCache::new(&metrics)),
-            metrics,
-            progress: progress.clone(),
-            gathers: true,
-            holder: Holder::random(),
-            underway: Underway::new(1),
-        };
         Self { progress, _tasks: writer.spawn(&stops), _stop: stop }
     }
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use deadpool_postgres::{Client, Transaction};
 use tokio::{join, try_join};
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -28,16 +29,13 @@ pub(super) async fn digest(
     let mut done = Digested { cursor: batch.end(), ..Digested::default() };
     match batch.care {
         Care::Whole => {
-            let mut digest = Digest::of(&events);
-            let (moved, known) = join!(
+            // On the wire together: the cursor does not wait for what is looked up.
+            let (moved, taken) = join!(
                 lease::move_cursor(&transaction, batch),
-                look_up(&transaction, batch.lane, &mut digest),
+                take(&transaction, batch.lane, &events, &mut done),
             );
-            first_of([moved, known])?;
-            digest.fold(&events);
-            write(&transaction, batch.lane, &digest).await?;
-            count(&mut done, &digest);
-            dead.extend(digest.dead);
+            dead.extend(taken?);
+            moved?;
         }
         Care::EventByEvent => {
             lease::move_cursor(&transaction, batch).await?;
@@ -86,13 +84,9 @@ pub(super) async fn take(
     look_up(books, lane, &mut digest).await?;
     digest.fold(events);
     write(books, lane, &digest).await?;
-    count(done, &digest);
-    Ok(digest.dead)
-}
-
-fn count(done: &mut Digested, digest: &Digest<'_>) {
     done.orders += digest.new_orders().count() as u64;
     done.carts.extend(digest.carts());
+    Ok(digest.dead)
 }
 
 async fn look_up(
@@ -103,63 +97,52 @@ async fn look_up(
     let orders: Vec<_> = digest.orders().collect();
     let items: Vec<_> = digest.items().collect();
     let sales: Vec<_> = digest.sales().collect();
-    let known_orders = async {
-        if orders.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (users, ids): (Vec<_>, Vec<_>) =
-            orders.iter().map(|(user, order)| (user.as_str(), id(*order))).unzip();
-        let query = books
-            .prepare_cached(
-                "SELECT n.place, o.version, o.status, false
-                 FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS n (user_id, order_id, place)
-                 JOIN orders AS o USING (user_id, order_id)
-                 UNION ALL
-                 SELECT n.place, o.version, o.status, true
-                 FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS n (user_id, order_id, place)
-                 JOIN archived_orders AS o USING (user_id, order_id)",
-            )
-            .await?;
-        books.query(&query, &[&users, &ids]).await
-    };
-    let known_items = async {
-        if items.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (of, names): (Vec<_>, Vec<_>) =
-            items.iter().map(|(sale, item)| (sale.as_str(), item.as_str())).unzip();
-        let query = books
-            .prepare_cached(
-                "SELECT n.place, i.stock, i.allocated
-                 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS n (sale_id, item_id, place)
-                 JOIN items AS i USING (sale_id, item_id)",
-            )
-            .await?;
-        books.query(&query, &[&of, &names]).await
-    };
-    let known_sales = async {
-        if sales.is_empty() {
-            return Ok(Vec::new());
-        }
-        let names: Vec<_> = sales.iter().map(|sale| sale.as_str()).collect();
-        let query = books
-            .prepare_cached(
-                "SELECT n.place FROM unnest($1::text[]) WITH ORDINALITY AS n (sale_id, place)
-                 JOIN sales USING (sale_id)",
-            )
-            .await?;
-        books.query(&query, &[&names]).await
-    };
+    let (users, ids): (Vec<_>, Vec<_>) =
+        orders.iter().map(|(user, order)| (user.as_str(), id(*order))).unzip();
+    let (of, names): (Vec<_>, Vec<_>) =
+        items.iter().map(|(sale, item)| (sale.as_str(), item.as_str())).unzip();
+    let created: Vec<_> = sales.iter().map(|sale| sale.as_str()).collect();
     let restocks: Vec<_> = digest.restocks().map(number).collect();
-    let known_restocks = async {
-        if restocks.is_empty() {
-            return Ok(Vec::new());
-        }
-        let query = "SELECT seq FROM audit_log WHERE lane = $1 AND seq = ANY ($2)";
-        books.query(query, &[&i32::from(lane.0), &restocks]).await
-    };
-    let (known_orders, known_items, known_sales, known_restocks) =
-        try_join!(known_orders, known_items, known_sales, known_restocks)?;
+    let lane = i32::from(lane.0);
+    let order_keys: [&(dyn ToSql + Sync); 2] = [&users, &ids];
+    let item_keys: [&(dyn ToSql + Sync); 2] = [&of, &names];
+    let sale_keys: [&(dyn ToSql + Sync); 1] = [&created];
+    let restock_keys: [&(dyn ToSql + Sync); 2] = [&lane, &restocks];
+    let (known_orders, known_items, known_sales, known_restocks) = try_join!(
+        find(
+            books,
+            "SELECT n.place, o.version, o.status, false
+             FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS n (user_id, order_id, place)
+             JOIN orders AS o USING (user_id, order_id)
+             UNION ALL
+             SELECT n.place, o.version, o.status, true
+             FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS n (user_id, order_id, place)
+             JOIN archived_orders AS o USING (user_id, order_id)",
+            orders.len(),
+            &order_keys,
+        ),
+        find(
+            books,
+            "SELECT n.place, i.stock, i.allocated
+             FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS n (sale_id, item_id, place)
+             JOIN items AS i USING (sale_id, item_id)",
+            items.len(),
+            &item_keys,
+        ),
+        find(
+            books,
+            "SELECT n.place FROM unnest($1::text[]) WITH ORDINALITY AS n (sale_id, place)
+             JOIN sales USING (sale_id)",
+            sales.len(),
+            &sale_keys,
+        ),
+        find(
+            books,
+            "SELECT seq FROM audit_log WHERE lane = $1 AND seq = ANY ($2)",
+            restocks.len(),
+            &restock_keys,
+        ),
+    )?;
     for row in known_restocks {
         digest.knows_restock(whole(row.get(0)));
     }
@@ -185,8 +168,22 @@ async fn look_up(
     Ok(())
 }
 
+/// What a query finds for so many keys; without keys nobody is asked.
+async fn find(
+    books: &Transaction<'_>,
+    query: &str,
+    keys: usize,
+    columns: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, StoreError> {
+    if keys == 0 {
+        return Ok(Vec::new());
+    }
+    let prepared = books.prepare_cached(query).await?;
+    Ok(books.query(&prepared, columns).await?)
+}
+
 /// Where in the arrays a row's key stood; they are numbered from one.
-fn place(row: &tokio_postgres::Row) -> usize {
+fn place(row: &Row) -> usize {
     let place: i64 = row.get(0);
     usize::try_from(place).unwrap_or(1) - 1
 }
@@ -220,18 +217,28 @@ fn first_of<const N: usize>(done: [Result<(), StoreError>; N]) -> Result<(), Sto
     }
 }
 
-/// Runs a statement over columns, and checks that it changed as many rows as there are.
+/// Runs a statement over columns of so many rows; says how many it changed. Without rows nobody is asked.
+async fn run(
+    books: &Transaction<'_>,
+    statement: &str,
+    rows: usize,
+    columns: &[&(dyn ToSql + Sync)],
+) -> Result<u64, StoreError> {
+    if rows == 0 {
+        return Ok(0);
+    }
+    let prepared = books.prepare_cached(statement).await?;
+    Ok(books.execute(&prepared, columns).await?)
+}
+
+/// The same, and checks that it changed every row.
 async fn change(
     books: &Transaction<'_>,
     statement: &str,
     rows: usize,
     columns: &[&(dyn ToSql + Sync)],
 ) -> Result<(), StoreError> {
-    if rows == 0 {
-        return Ok(());
-    }
-    let prepared = books.prepare_cached(statement).await?;
-    let changed = books.execute(&prepared, columns).await?;
+    let changed = run(books, statement, rows, columns).await?;
     if changed == rows as u64 {
         return Ok(());
     }
@@ -387,37 +394,22 @@ async fn remove_lines(books: &Transaction<'_>, digest: &Digest<'_>) -> Result<()
     let users: Vec<_> = lines.iter().map(|((user, _), _)| user.as_str()).collect();
     let items: Vec<_> = lines.iter().map(|(_, line)| line.item.as_str()).collect();
     let ids: Vec<Uuid> = lines.iter().map(|((_, order), _)| id(*order)).collect();
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let delete = books
-        .prepare_cached(
-            "DELETE FROM cart_lines AS c
-             USING unnest($1::text[], $2::text[], $3::uuid[])
-                   AS n (user_id, item_id, reservation_id)
-             WHERE c.user_id = n.user_id AND c.item_id = n.item_id
-               AND c.reservation_id = n.reservation_id",
-        )
-        .await?;
     // A line that is gone already is gone.
-    books.execute(&delete, &[&users, &items, &ids]).await?;
+    run(
+        books,
+        "DELETE FROM cart_lines AS c
+         USING unnest($1::text[], $2::text[], $3::uuid[]) AS n (user_id, item_id, reservation_id)
+         WHERE c.user_id = n.user_id AND c.item_id = n.item_id
+           AND c.reservation_id = n.reservation_id",
+        lines.len(),
+        &[&users, &items, &ids],
+    )
+    .await?;
     Ok(())
 }
 
 async fn write_refunds(books: &Transaction<'_>, digest: &Digest<'_>) -> Result<(), StoreError> {
     let refunds = &digest.refunds;
-    if refunds.is_empty() {
-        return Ok(());
-    }
-    let insert = books
-        .prepare_cached(
-            "INSERT INTO refunds_needed
-             (order_id, payment_ref, sale_id, user_id, amount, currency, at)
-             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int8[],
-                                  $6::text[], $7::timestamptz[])
-             ON CONFLICT DO NOTHING",
-        )
-        .await?;
     let orders: Vec<Uuid> = refunds.iter().map(|refund| id(refund.id)).collect();
     let payments: Vec<_> = refunds.iter().map(|refund| refund.payment.as_str()).collect();
     let sales: Vec<_> = refunds.iter().map(|refund| refund.sale.as_str()).collect();
@@ -425,9 +417,16 @@ async fn write_refunds(books: &Transaction<'_>, digest: &Digest<'_>) -> Result<(
     let amounts: Vec<_> = refunds.iter().map(|refund| number(refund.amount)).collect();
     let currencies: Vec<_> = refunds.iter().map(|refund| refund.currency).collect();
     let at: Vec<_> = refunds.iter().map(|refund| instant(refund.at)).collect();
-    let columns: [&(dyn ToSql + Sync); 7] =
-        [&orders, &payments, &sales, &users, &amounts, &currencies, &at];
-    books.execute(&insert, &columns).await?;
+    run(
+        books,
+        "INSERT INTO refunds_needed (order_id, payment_ref, sale_id, user_id, amount, currency, at)
+         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int8[],
+                              $6::text[], $7::timestamptz[])
+         ON CONFLICT DO NOTHING",
+        refunds.len(),
+        &[&orders, &payments, &sales, &users, &amounts, &currencies, &at],
+    )
+    .await?;
     Ok(())
 }
 
@@ -437,18 +436,6 @@ async fn write_log(
     digest: &Digest<'_>,
 ) -> Result<(), StoreError> {
     let log = &digest.log;
-    if log.is_empty() {
-        return Ok(());
-    }
-    let insert = books
-        .prepare_cached(
-            "INSERT INTO audit_log (lane, seq, at, actor, action, sale_id, subject, before, after,
-                                    reason)
-             SELECT $1, * FROM unnest($2::int8[], $3::timestamptz[], $4::text[], $5::text[],
-                                      $6::text[], $7::text[], $8::json[], $9::json[], $10::text[])
-             ON CONFLICT DO NOTHING",
-        )
-        .await?;
     let lane = i32::from(lane.0);
     let seqs: Vec<_> = log.iter().map(|entry| number(entry.seq)).collect();
     let at: Vec<_> = log.iter().map(|entry| instant(entry.at)).collect();
@@ -459,9 +446,16 @@ async fn write_log(
     let before: Vec<_> = log.iter().map(|entry| &entry.before).collect();
     let after: Vec<_> = log.iter().map(|entry| &entry.after).collect();
     let reasons: Vec<_> = log.iter().map(|entry| entry.reason).collect();
-    let columns: [&(dyn ToSql + Sync); 10] =
-        [&lane, &seqs, &at, &actors, &actions, &sales, &subjects, &before, &after, &reasons];
-    books.execute(&insert, &columns).await?;
+    run(
+        books,
+        "INSERT INTO audit_log (lane, seq, at, actor, action, sale_id, subject, before, after, reason)
+         SELECT $1, * FROM unnest($2::int8[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],
+                                  $7::text[], $8::json[], $9::json[], $10::text[])
+         ON CONFLICT DO NOTHING",
+        log.len(),
+        &[&lane, &seqs, &at, &actors, &actions, &sales, &subjects, &before, &after, &reasons],
+    )
+    .await?;
     Ok(())
 }
 

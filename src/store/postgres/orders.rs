@@ -10,18 +10,16 @@ use crate::orders::{self, Order, OrderMark, OrderStatus};
 use crate::sale::{ReservationId, SaleId, UserId};
 use crate::store::StoreError;
 
+const COLUMNS: &str = "order_id, sale_id, status, lines::text, total, currency, created_at, expires_at, \
+                       updated_at, payment_ref";
+
 pub(super) async fn order(
     client: &Client,
     user: &UserId,
     order: ReservationId,
 ) -> Result<Option<Order>, StoreError> {
-    let query = client
-        .prepare_cached(
-            "SELECT order_id, sale_id, status, lines::text, total, currency, created_at, expires_at,
-                    updated_at, payment_ref
-             FROM all_orders WHERE user_id = $1 AND order_id = $2",
-        )
-        .await?;
+    let query = format!("SELECT {COLUMNS} FROM all_orders WHERE user_id = $1 AND order_id = $2");
+    let query = client.prepare_cached(&query).await?;
     let row = client.query_opt(&query, &[&user.as_str(), &id(order)]).await?;
     row.as_ref().map(read).transpose()
 }
@@ -32,15 +30,12 @@ pub(super) async fn page(
     after: Option<OrderMark>,
     max: usize,
 ) -> Result<Vec<Order>, StoreError> {
-    let query = client
-        .prepare_cached(
-            "SELECT order_id, sale_id, status, lines::text, total, currency, created_at, expires_at,
-                    updated_at, payment_ref
-             FROM all_orders
-             WHERE user_id = $1 AND ($2::timestamptz IS NULL OR (created_at, order_id) < ($2, $3))
-             ORDER BY created_at DESC, order_id DESC LIMIT $4",
-        )
-        .await?;
+    let query = format!(
+        "SELECT {COLUMNS} FROM all_orders
+         WHERE user_id = $1 AND ($2::timestamptz IS NULL OR (created_at, order_id) < ($2, $3))
+         ORDER BY created_at DESC, order_id DESC LIMIT $4"
+    );
+    let query = client.prepare_cached(&query).await?;
     let at = after.map(|mark| instant(mark.created_at));
     let last = after.map(|mark| id(mark.id));
     let max = number(max as u64);
