@@ -141,6 +141,10 @@ fn describe() {
     );
     describe_histogram!("floodgate_writer_batch_size", "Events in one transaction of the writer.");
     describe_counter!(
+        "floodgate_ledger_asked_again_total",
+        "Commands whose answer was lost, and which were asked again with the same ids."
+    );
+    describe_counter!(
         "floodgate_ledger_lost_events_total",
         "Events that were answered, and that neither Redis nor the books have any more."
     );

@@ -45,5 +45,6 @@ mod restock;
 mod sales;
 mod startup;
 mod stock;
+mod three_gateways;
 mod windows;
 mod writer;

@@ -116,7 +116,7 @@ const METRICS: [&str; 17] = [
 ];
 
 /// The value of a metric without labels other than these.
-fn value(scrape: &str, series: &str) -> f64 {
+pub fn value(scrape: &str, series: &str) -> f64 {
     let line = scrape
         .lines()
         .find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));

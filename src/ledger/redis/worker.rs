@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use metrics::Histogram;
+use metrics::{Counter, Histogram};
 use redis::{RedisError, cmd};
 use tokio::sync::watch;
 use tracing::{error, warn};
@@ -159,6 +159,7 @@ pub(super) struct Worker {
     /// How often in a row it did not.
     refusals: u32,
     call_seconds: Histogram,
+    asked_again: Counter,
 }
 
 /// What a call came to.
@@ -180,10 +181,13 @@ enum Trouble {
 
 impl Worker {
     pub(super) fn new(lane: Arc<Lane>, tray: Tray, common: Arc<Common>, postman: Postman) -> Self {
-        let labels = [("op", "batch".to_owned())];
+        let metrics = &common.around.metrics;
+        let op = [("op", "batch".to_owned())];
+        let number = [("lane", lane.id.to_string())];
         Self {
             keys: Keys::of(lane.id),
-            call_seconds: common.around.metrics.histogram("floodgate_ledger_call_seconds", &labels),
+            call_seconds: metrics.histogram("floodgate_ledger_call_seconds", &op),
+            asked_again: metrics.counter("floodgate_ledger_asked_again_total", &number),
             connection: None,
             greeting: None,
             abandoned: None,
@@ -266,7 +270,10 @@ impl Worker {
                 Err(Trouble::NotDone(fault)) if !sent => return Err(fault),
                 Err(Trouble::Again(fault)) if !sent && last => return Err(fault),
                 Err(Trouble::NotDone(_) | Trouble::Again(_)) => {}
-                Err(Trouble::Unknown) => sent = true,
+                Err(Trouble::Unknown) => {
+                    sent = true;
+                    self.asked_again.increment(batch.len() as u64);
+                }
             }
             if last {
                 return Err(Fault::Unknown);
