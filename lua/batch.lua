@@ -1,7 +1,9 @@
 -- Batch: one call of a lane. Everything in it is one atomic step.
 --
--- ARGV        1 the caller's epoch  2 min_seq: the highest seq that the caller has seen  3 commands, packed
---             4 since: sales touched after this seq are reported, with the seq of their last touch, or ''
+-- ARGV        1 the caller's epoch  2 min_seq: the highest seq that the caller has seen
+--             3 since: sales touched after this seq are reported, with the seq of their last touch, or ''
+--             4 a letter for each command: 'p' for a reservation that may be plain, 'c' for any other
+--             5 and on, for each command: of 'p' id, user and wish; of 'c' the command, packed
 -- Answer      1 head: status, epoch, seq, now, whether more holds are due, whether more is to report
 --             2 outcomes, one after the other  3 reports, one after the other
 -- Statuses    ok; empty: the lane was never made, is forgotten, or is being written anew; fenced: it is being
@@ -37,47 +39,102 @@ end
 local time = call('TIME')
 now = math.max(now, tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 
+local decide, sweep, report_of
+local function make_operations()
+  if not decide then
+    decide, sweep, report_of = operations()
+  end
+end
+
 -- What reservations need is read in a few calls for all of them.
-local commands = unpacked(ARGV[3])
-local ids, users, shops = {}, {}, {}
-for _, command in ipairs(commands) do
-  local kind = command[1]
-  if kind == 'R' then
-    ids[#ids + 1] = command[2]
-    users[#users + 1] = command[3] .. '/' .. command[4]
-    shops[#shops + 1] = command[3]
-  elseif kind == 'C' or kind == 'X' or kind == 'F' then
-    ids[#ids + 1] = command[2]
+local arguments, letters = ARGV, ARGV[4]
+local commands, ids, users, shops = {}, {}, {}, {}
+local plain_ids, plain_users = {}, {}
+local from = 5
+for at = 1, #letters do
+  if letters:byte(at) == 112 then
+    plain_ids[#plain_ids + 1] = arguments[from]
+    plain_users[#plain_users + 1] = wish_of(arguments[from + 2]).account .. arguments[from + 1]
+    from = from + 3
+  else
+    local command = unpacked(arguments[from])
+    local kind = command[1]
+    if kind == 'R' then
+      ids[#ids + 1] = command[2]
+      users[#users + 1] = command[3] .. '/' .. command[4]
+      shops[#shops + 1] = command[3]
+    elseif kind == 'C' or kind == 'X' or kind == 'F' then
+      ids[#ids + 1] = command[2]
+    end
+    commands[at] = command
+    from = from + 1
   end
 end
 read(RECORDS, records, ids)
 read(ACCOUNTS, accounts, users)
 read(SALES, sales, shops)
+local known, had = {}, {}
+if #plain_ids > 0 then
+  known, had = call('HMGET', RECORDS, unpack(plain_ids)), call('HMGET', ACCOUNTS, unpack(plain_users))
+end
 
 -- Holds that ran out first, so that their units are there for whoever asks.
-more = select(2, sweep())
-local outcomes = {}
-for at, command in ipairs(commands) do
-  outcomes[at] = decide[command[1]](command)
+local before = seq
+if #call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 1) > 0 then
+  make_operations()
+  more = select(2, sweep())
 end
-commit()
+
+local outcomes, plain = {}, 0
+from = 5
+for at = 1, #letters do
+  local command = commands[at]
+  if command then
+    make_operations()
+    outcomes[at] = decide[command[1]](command)
+    if command[1] == 'M' or command[1] == 'N' then
+      -- A sale is not what it was.
+      shapes = {}
+    end
+    from = from + 1
+  else
+    plain = plain + 1
+    local id, user, wish, account = arguments[from], arguments[from + 1], arguments[from + 2], plain_users[plain]
+    local outcome = reserve_plain(id, user, wish, account, known[plain], had[plain])
+    if not outcome then
+      make_operations()
+      if records[id] == nil then
+        records[id] = known[plain]
+      end
+      if accounts[account] == nil then
+        accounts[account] = had[plain] and unpacked(had[plain])
+      end
+      local wanted = wish_of(wish)
+      outcome = decide.R({ 'R', id, wanted[1], user, { wanted[2], wanted[3] } })
+    end
+    outcomes[at] = outcome
+    from = from + 3
+  end
+end
+commit(before)
 
 local reports = {}
-if ARGV[4] ~= '' then
-  local scored = call('ZRANGEBYSCORE', TOUCHED, '(' .. ARGV[4], '+inf', 'WITHSCORES', 'LIMIT', 0, REPORTS_MAX)
-  local told, before = 0, nil
+if ARGV[3] ~= '' then
+  local scored = call('ZRANGEBYSCORE', TOUCHED, '(' .. ARGV[3], '+inf', 'WITHSCORES', 'LIMIT', 0, REPORTS_MAX)
+  local told, last = 0, nil
   full = #scored == 2 * REPORTS_MAX
   for at = 1, #scored, 2 do
     local score = tonumber(scored[at + 1])
     -- Never between two sales of one seq: whoever goes on after it would miss the second.
-    if told > COUNTERS_MAX and score ~= before then
+    if told > COUNTERS_MAX and score ~= last then
       full = true
       break
     end
+    make_operations()
     local report = report_of(scored[at])
     report[#report + 1] = score
     reports[#reports + 1] = pack(report)
-    told, before = told + #report[6], score
+    told, last = told + #report[6], score
   end
 end
 return answer('ok', table.concat(outcomes), table.concat(reports))

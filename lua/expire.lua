@@ -14,7 +14,7 @@ local function sweep()
   read(RECORDS, records, ids)
   local expired = 0
   for _, id in ipairs(ids) do
-    local record = records[id]
+    local record = record_of(id)
     if record[STATUS] == HELD then
       if expired == SWEEP_MAX then
         return expired, true

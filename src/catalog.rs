@@ -22,6 +22,7 @@ pub use tally::Tally;
 
 use crate::clock::Millis;
 use crate::engine::Position;
+use crate::ledger::Knowledge;
 use crate::sale::{Counters, ItemId, SaleDefinition, SaleId, SaleState, Window};
 
 /// All sales that this gateway knows.
@@ -68,9 +69,14 @@ impl Catalog {
         window: &Window,
         counters: &[Counters],
     ) -> Arc<SaleCard> {
-        let card = self.sale(definition.id.as_str()).unwrap_or_else(|| self.add(definition));
+        let card = self.know(definition);
         card.update(at, window, counters);
         card
+    }
+
+    /// The card of a sale, made if there is none. What its lane says of it comes later.
+    pub fn know(&self, definition: &Arc<SaleDefinition>) -> Arc<SaleCard> {
+        self.sale(definition.id.as_str()).unwrap_or_else(|| self.add(definition))
     }
 
     fn add(&self, definition: &Arc<SaleDefinition>) -> Arc<SaleCard> {
@@ -93,6 +99,8 @@ pub struct SaleCard {
     index: HashMap<ItemId, usize>,
     /// Where its lane was when it said what stands here.
     at: Mutex<Position>,
+    /// The number of the event up to which that is so; 0 where nothing has been said yet.
+    seq: AtomicU64,
     window: WindowCell,
     items: Box<[ItemCard]>,
     /// Requests under a key that may have reached the ledger.
@@ -142,6 +150,7 @@ impl SaleCard {
         Self {
             index: items.iter().enumerate().map(|(i, item)| (item.id.clone(), i)).collect(),
             at: Mutex::default(),
+            seq: AtomicU64::new(0),
             window: WindowCell::default(),
             items: items.iter().map(|_| ItemCard::default()).collect(),
             seen: Seen::for_stock(stock),
@@ -157,6 +166,8 @@ impl SaleCard {
             return;
         }
         *known = at;
+        // First: whoever reads what comes next also reads how new it is.
+        self.seq.store(at.seq, Release);
         self.window.set(window);
         for (item, counters) in self.items.iter().zip(counters) {
             item.stock.store(counters.stock, Release);
@@ -164,6 +175,12 @@ impl SaleCard {
             item.confirmed.store(counters.confirmed, Release);
             item.available.store(counters.available, Release);
         }
+    }
+
+    /// Whether every id that had been granted when the lane said what stands here is in [`Self::seen`]. To be
+    /// asked after what stands here was read.
+    pub fn is_known(&self, known: Knowledge) -> bool {
+        self.seq.load(Acquire) <= known.seq
     }
 
     /// As it was created.

@@ -24,7 +24,7 @@ use crate::admission;
 use crate::catalog::{Catalog, SaleCard};
 use crate::clock::{Clock, Millis};
 use crate::engine::{Authority, Command, OrderedLine, Position, Reserve};
-use crate::ledger::{Answer, Durability, Fault, Ledger};
+use crate::ledger::{Answer, Durability, Fault, Health, Ledger};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::sale::{IdempotencyKey, LaneId, Outcome, Refusal, Reservation, ReservationId, UserId};
@@ -187,14 +187,16 @@ impl Gate {
             Some(key) => ReservationId::derived(lane, &user, sale, key),
             None => ReservationId::random(lane),
         };
-        let by_sale = admission::check_sale(card, self.now(), &lines);
+        let by_sale = admission::check_sale(card, self.now(), &lines)
+            .filter(|refusal| self.counts(lane, refusal));
         // A retry of a request that may have been granted is for the ledger to answer, whatever the
         // sale has come to since. To be asked after the sale was looked at, not before: between the
-        // two the first try may have gone through the ledger and taken the last unit. Where other
-        // gateways decide too, it may have come through one of them.
+        // two the first try may have gone through the ledger and taken the last unit.
         let may_be_retry = key.is_some() && card.seen.contains(&id);
-        let may_be_known = may_be_retry || (key.is_some() && self.ledger.is_shared());
-        if let Some(refusal) = by_sale.filter(|_| !may_be_known) {
+        if let Some(refusal) = by_sale
+            && !may_be_retry
+            && (key.is_none() || self.knows_winners(lane, card, &refusal))
+        {
             self.refused_by_sale.increment(1);
             return Err(refusal.into());
         }
@@ -224,6 +226,24 @@ impl Gate {
             }
             outcome => Err(unexpected(outcome)),
         }
+    }
+
+    /// Whether what is known here of a sale's stock may be told: a lane that does not work, or may have
+    /// forgotten, has said nothing that still holds.
+    fn counts(&self, lane: LaneId, refusal: &Refusal) -> bool {
+        !matches!(refusal, Refusal::SoldOut { .. }) || self.ledger.health(lane) == Health::Up
+    }
+
+    /// Whether everybody is written down here who got a unit before there was this reason to refuse; by
+    /// whichever gateway.
+    fn knows_winners(&self, lane: LaneId, card: &SaleCard, refusal: &Refusal) -> bool {
+        let known = self.ledger.known(lane);
+        let closed = match refusal {
+            // By the clock alone, of which the lane makes no event.
+            Refusal::SaleClosed => card.window().closes_at,
+            _ => None,
+        };
+        card.is_known(known) && closed.is_none_or(|at| at <= known.now)
     }
 
     /// Whether the books are too far behind the lane for more to be added.

@@ -21,6 +21,7 @@ pub use lane::{Inbox, LaneGauge, Ticket, inbox};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
+use crate::clock::Millis;
 use crate::engine::{Command, Position};
 use crate::sale::{LaneId, Outcome};
 
@@ -52,8 +53,23 @@ pub trait Ledger: Send + Sync {
     /// Whether a lane works.
     fn health(&self, lane: LaneId) -> Health;
 
-    /// Whether other gateways decide here too: then nobody but the ledger knows all requests.
-    fn is_shared(&self) -> bool;
+    /// Until when this gateway has every id that was granted in the catalog's [`crate::catalog::Seen`],
+    /// whoever granted it. Where other gateways decide too, it follows them, a little behind.
+    fn known(&self, lane: LaneId) -> Knowledge;
+}
+
+/// Until when a gateway knows who has units of a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Knowledge {
+    /// Number of the last event; 0 where nothing is certain.
+    pub seq: u64,
+    /// The lane's clock then.
+    pub now: Millis,
+}
+
+impl Knowledge {
+    /// Of whoever decides alone.
+    pub const EVERYTHING: Self = Self { seq: u64::MAX, now: Millis(u64::MAX) };
 }
 
 /// Whether a lane works.

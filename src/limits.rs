@@ -92,8 +92,11 @@ pub const REDIS_WAIT_MS: u64 = 400;
 /// A lane that could not be opened is left alone for so long: the first time and the longest, in
 /// milliseconds.
 pub const REDIS_BACKOFF_MS: (u64, u64) = (8, 250);
-/// A gateway asks a lane for its sales, and for holds that ran out, this often.
-pub const REDIS_TICK_MS: u64 = 100;
+/// A gateway asks a lane for its sales, for holds that ran out and for what other gateways granted, this
+/// often.
+pub const REDIS_TICK_MS: u64 = 50;
+/// Entries of the outbox, or records, that it then reads at once.
+pub const FOLLOW_PAGE: usize = 500;
 /// A gateway that cannot open every lane in this time does not start.
 pub const REDIS_OPEN_MS: u64 = 30_000;
 /// Calls of a lane that may be under way at once.

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use self::disk::DiskWatch;
 use self::owner::Owner;
 use super::journal::{Journal, JournalError};
-use super::{Fault, Health, Inbox, LaneGauge, Ledger, Pending, inbox, postman};
+use super::{Fault, Health, Inbox, Knowledge, LaneGauge, Ledger, Pending, inbox, postman};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::engine::{Command, Position};
@@ -224,8 +224,8 @@ impl Ledger for EmbeddedLedger {
         Health::Up
     }
 
-    fn is_shared(&self) -> bool {
-        false
+    fn known(&self, _lane: LaneId) -> Knowledge {
+        Knowledge::EVERYTHING
     }
 
     fn gauge(&self, lane: LaneId) -> LaneGauge {

@@ -7,6 +7,7 @@
 //! the same ids. A Redis that may have forgotten is fenced until it has been compared with the books
 //! ([`recovery`]).
 
+mod follower;
 pub mod keys;
 pub mod recovery;
 pub mod scripts;
@@ -23,8 +24,10 @@ use tokio::sync::watch;
 
 use self::recovery::Recall;
 use self::server::{Server, ServerError};
-use self::worker::{Common, Lane, Worker};
-use super::{Durability, Fault, Health, Inbox, LaneGauge, Ledger, Pending, inbox, postman};
+use self::worker::{Common, Lane, Role, Worker};
+use super::{
+    Durability, Fault, Health, Inbox, Knowledge, LaneGauge, Ledger, Pending, inbox, postman,
+};
 use crate::catalog::Catalog;
 use crate::engine::{Command, Position};
 use crate::limits;
@@ -124,11 +127,12 @@ pub fn open(
     for id in (0..settings.lanes).map(LaneId) {
         let (inbox, tray) = inbox(limits::LANE_INBOX);
         let lane = Arc::new(Lane::new(id, gateway.clone()));
-        for number in 0..settings.in_flight {
+        for number in 0..=settings.in_flight {
+            let role = if number == 0 { Role::Watches } else { Role::Serves };
             let (lane, common) = (Arc::clone(&lane), Arc::clone(&common));
             let worker = Worker::new(lane, tray.clone(), common, postman::start());
             let thread = std::thread::Builder::new().name(format!("lane-{id}.{number}"));
-            match thread.spawn(move || worker.run()) {
+            match thread.spawn(move || worker.run(role)) {
                 Ok(thread) => workers.threads.push(thread),
                 Err(cause) => {
                     workers.stop();
@@ -152,8 +156,7 @@ impl RedisLedger {
     fn wait_until_open(&self) -> Result<(), OpenError> {
         let deadline = Instant::now() + Duration::from_millis(limits::REDIS_OPEN_MS);
         for (_, lane) in &self.lanes {
-            let health = lane.health();
-            while *health.borrow() != Health::Up {
+            while lane.health() != Health::Up {
                 if let Some(reason) = lane.foreign() {
                     return Err(OpenError::Foreign(reason));
                 }
@@ -202,11 +205,11 @@ impl Ledger for RedisLedger {
     }
 
     fn health(&self, lane: LaneId) -> Health {
-        self.lane(lane).map_or(Health::Down, |(_, lane)| *lane.health().borrow())
+        self.lane(lane).map_or(Health::Down, |(_, lane)| lane.health())
     }
 
-    fn is_shared(&self) -> bool {
-        true
+    fn known(&self, lane: LaneId) -> Knowledge {
+        self.lane(lane).map(|(_, lane)| lane.known()).unwrap_or_default()
     }
 }
 

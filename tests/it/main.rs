@@ -30,6 +30,7 @@ mod drain;
 mod endings;
 mod expiry;
 mod faults;
+mod latch;
 mod limits;
 mod ops_api;
 mod orders;

@@ -321,7 +321,7 @@ fn an_unfit_redis() {
 }
 
 /// Proves that sales go on behind sentinels when the primary dies, and that what was told at
-/// `replicated` is on the new one.
+/// `replicated` is on the new one, or is counted as lost; nothing is sold twice either way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_dies() {
     let dir = tempfile::tempdir().unwrap();
@@ -333,7 +333,8 @@ async fn a_primary_dies() {
     let first = gateway.want("ann", CONSOLE, 1).send().await.expect(201);
     assert_eq!(first["durability"], "replicated");
     let mut granted = 1;
-    for round in 0..2_u32 {
+    let failovers = rounds(2);
+    for round in 0..failovers {
         let crowd = Crowd::start(&gateway, 4, round * 1_000_000);
         tokio::time::sleep(Duration::from_millis(300)).await;
         rig.primary().unwrap().kill();
@@ -348,11 +349,24 @@ async fn a_primary_dies() {
         eventually("the replicas follow", async || (rig.primary()?.replicas() == 2).then_some(()))
             .await;
     }
+    println!("{failovers} failovers: {}", lost(&gateway, granted as u64).await);
     gateway.settled().await;
     let [stock, available, held, _] = gateway.counters().await;
     assert_eq!((held, available + held), (granted as u64, stock), "nothing told is lost");
     gateway.stop();
     assert_eq!(audit_with(dir.path(), &["--redis-url", &url])["sales"][0]["standing"], granted);
+}
+
+/// What the gateway counts as lost, beside what is there.
+async fn lost(gateway: &Serving, granted: u64) -> String {
+    let answer = gateway.stranger("GET", "/metrics").send().await;
+    let scrape = String::from_utf8(answer.body.to_vec()).unwrap();
+    let lines =
+        scrape.lines().filter(|line| line.starts_with("floodgate_ledger_lost_events_total{"));
+    let counted: f64 =
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
+    let [_, _, held, _] = gateway.counters().await;
+    format!("{granted} told, {held} there, {counted} events counted as lost")
 }
 
 /// Waits until somebody gets a unit who asked after the fault.
@@ -368,22 +382,40 @@ async fn sells_again(gateway: &Serving, round: u32) {
 /// got may be lost at `fsync`, and is not sold twice for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_loses_a_master() {
+    a_master_dies("fsync").await;
+}
+
+/// Proves the same at `replicated`, where what was told is on the replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_keeps_what_is_replicated() {
+    for _ in 0..rounds(1) {
+        let (told, there) = a_master_dies("replicated").await;
+        assert_eq!(there, told, "nothing told is lost");
+    }
+}
+
+/// How many units were told of, and how many are there.
+async fn a_master_dies(durability: &str) -> (u64, u64) {
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap().unwrap();
     let url = cluster.url();
-    let gateway = Serving::start_with(dir.path(), &["--redis-url", &url]).await;
+    let durability = format!("durability={durability}");
+    let settings = ["--redis-url", &url, "--set", &durability];
+    let gateway = Serving::start_with(dir.path(), &settings).await;
     gateway.sell_consoles(1_000_000).await;
     let lane = gateway.sale(SALE).await["lane"].as_u64().unwrap();
     let crowd = Crowd::start(&gateway, 4, 0);
     tokio::time::sleep(Duration::from_millis(300)).await;
     cluster.owner(&format!("{{fg:{lane}}}:outbox")).unwrap().kill();
     sells_again(&gateway, 0).await;
-    let granted = 1 + crowd.end().await;
+    let granted = 1 + crowd.end().await as u64;
+    println!("a master died, {durability}: {}", lost(&gateway, granted).await);
     gateway.settled().await;
     let [stock, available, held, _] = gateway.counters().await;
-    assert!(held <= granted as u64 && available + held == stock, "{held} of {granted} are there");
+    assert!(held <= granted && available + held == stock, "{held} of {granted} are there");
     gateway.stop();
     assert_eq!(audit_with(dir.path(), &["--redis-url", &url])["sales"][0]["standing"], held);
+    (granted, held)
 }
 
 /// Proves that Redis is spoken to in the dark, and only where it is the one that it says it is.

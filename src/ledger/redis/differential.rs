@@ -68,7 +68,11 @@ impl Scripts {
             call.key(key);
         }
         call.arg(self.position.epoch).arg(self.position.seq);
-        call.arg(wire::commands(commands.iter())).arg("0");
+        let asked = wire::Arguments::of(commands.iter());
+        call.arg("0").arg(&asked.letters);
+        for value in &asked.values {
+            call.arg(value.as_slice());
+        }
         let [head, outcomes, reports]: [Vec<u8>; 3] = call.invoke(&mut self.connection).unwrap();
         let head = wire::head(&head).unwrap();
         assert_eq!((head.verdict, head.now), (Verdict::Done, clock));

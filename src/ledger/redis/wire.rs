@@ -69,14 +69,45 @@ pub struct Report {
     pub touched: u64,
 }
 
-/// Packs commands for a call.
-pub fn commands<'c>(commands: impl ExactSizeIterator<Item = &'c Command>) -> Vec<u8> {
-    let mut out = Packer(Vec::with_capacity(commands.len() * 96));
-    out.array(commands.len());
-    for command in commands {
-        out.command(command);
+/// The commands of a call, as `lua/batch.lua` takes them.
+#[derive(Debug, Default)]
+pub struct Arguments {
+    /// A letter for each command.
+    pub letters: String,
+    /// What belongs to each letter, in their order.
+    pub values: Vec<Vec<u8>>,
+}
+
+impl Arguments {
+    /// Packs commands for a call.
+    pub fn of<'c>(commands: impl Iterator<Item = &'c Command>) -> Self {
+        let mut arguments = Self::default();
+        for command in commands {
+            arguments.push(command);
+        }
+        arguments
     }
-    out.0
+
+    fn push(&mut self, command: &Command) {
+        if let Command::Reserve(reserve) = command
+            && let [line] = reserve.lines.as_ref()
+        {
+            let mut wish = Packer::default();
+            wish.array(3);
+            wish.text(reserve.sale.as_str());
+            wish.text(line.item.as_str());
+            wish.uint(line.quantity.into());
+            self.letters.push('p');
+            self.values.push(reserve.id.as_bytes().to_vec());
+            self.values.push(reserve.user.as_str().into());
+            self.values.push(wish.0);
+            return;
+        }
+        let mut packed = Packer::default();
+        packed.command(command);
+        self.letters.push('c');
+        self.values.push(packed.0);
+    }
 }
 
 /// Writes MessagePack. Writing to memory does not fail.
@@ -301,6 +332,30 @@ pub fn events(mut bytes: &[u8]) -> Reading<Vec<Event>> {
         events.push(Fields::next(&mut bytes)?.event()?);
     }
     Ok(events)
+}
+
+/// What the events of one entry of the outbox granted.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn granted(mut bytes: &[u8]) -> Reading<Vec<(SaleId, ReservationId)>> {
+    let mut granted = Vec::new();
+    while !bytes.is_empty() {
+        let mut event = Fields::next(&mut bytes)?;
+        if event.text()? == "H" {
+            let id = event.id()?;
+            granted.push((event.fields()?.sale()?, id));
+        }
+    }
+    Ok(granted)
+}
+
+/// Of which sale a record is.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn sale_of_record(mut bytes: &[u8]) -> Reading<SaleId> {
+    Fields::next(&mut bytes)?.sale()
 }
 
 /// The fields of one array, from the first to the last.

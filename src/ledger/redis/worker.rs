@@ -2,7 +2,8 @@
 //!
 //! A lane has a few workers, each a thread with a connection of its own. While one waits for Redis the
 //! next batch gathers for another; which of them calls first does not matter, for every call is one
-//! atomic step.
+//! atomic step. One more watches: it asks for what changed in the lane's sales, returns holds that ran
+//! out, and follows what other gateways grant.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -13,17 +14,19 @@ use redis::{RedisError, cmd};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
+use super::follower::Follower;
 use super::keys::Keys;
 use super::recovery::{self, Closed, Gateway};
 use super::scripts::LANE;
 use super::server::{self, Connection, Greeting, Server};
 use super::wire::{self, Head, Report, Verdict};
 use super::{Around, Promise, Settings};
+use crate::catalog::SaleCard;
 use crate::clock::Millis;
 use crate::engine::{Command, Position};
 use crate::ledger::lane::Tray;
 use crate::ledger::postman::Postman;
-use crate::ledger::{Answer, Durability, Fault, Health, Ticket};
+use crate::ledger::{Answer, Durability, Fault, Health, Knowledge, Ticket};
 use crate::limits;
 use crate::pause;
 use crate::sale::{LaneId, Outcome, SaleDefinition, Status};
@@ -45,6 +48,9 @@ pub(super) struct Lane {
     suspect: AtomicBool,
     /// Why it will not open by itself.
     foreign: Mutex<Option<String>>,
+    /// Until when every id that was granted is written down here: a seq, 0 for nothing, and the clock then.
+    known_seq: AtomicU64,
+    known_now: AtomicU64,
 }
 
 /// When the lane's sales are to be asked for, and what changed since when.
@@ -67,11 +73,30 @@ impl Lane {
             opening: Mutex::default(),
             suspect: AtomicBool::new(false),
             foreign: Mutex::default(),
+            known_seq: AtomicU64::new(0),
+            known_now: AtomicU64::new(0),
         }
     }
 
-    pub(super) fn health(&self) -> watch::Receiver<Health> {
-        self.health.subscribe()
+    /// Until when every id that was granted is written down here.
+    pub(super) fn known(&self) -> Knowledge {
+        // The seq last: it was stored last.
+        let seq = self.known_seq.load(Ordering::Acquire);
+        Knowledge { seq, now: Millis(self.known_now.load(Ordering::Acquire)) }
+    }
+
+    fn knows(&self, known: Option<(Position, Millis)>) {
+        match known {
+            Some((position, now)) => {
+                self.known_now.store(now.0, Ordering::Release);
+                self.known_seq.store(position.seq, Ordering::Release);
+            }
+            None => self.known_seq.store(0, Ordering::Release),
+        }
+    }
+
+    pub(super) fn health(&self) -> Health {
+        *self.health.borrow()
     }
 
     /// Why the lane will not open by itself, if so.
@@ -98,6 +123,8 @@ impl Lane {
 
     /// From here on another life of the lane counts, wherever it begins.
     fn adopt(&self, position: Position) {
+        // A seq means something else from now on.
+        self.knows(None);
         self.head.send_replace(position);
         let mut ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner);
         *ticker = Ticker { next: Instant::now(), epoch: position.epoch, since: 0 };
@@ -105,20 +132,15 @@ impl Lane {
 
     /// How long until the sales are to be asked for.
     fn idle(&self) -> Duration {
-        let most = Duration::from_millis(limits::REDIS_TICK_MS);
-        let Ok(ticker) = self.ticker.try_lock() else { return most };
-        ticker.next.saturating_duration_since(Instant::now()).min(most)
+        let ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner);
+        ticker.next.saturating_duration_since(Instant::now()).min(TICK)
     }
 
-    /// Whether it is this worker's turn to ask for the sales: since when.
-    fn tick(&self) -> Option<u64> {
-        let mut ticker = self.ticker.try_lock().ok()?;
-        let now = Instant::now();
-        if now < ticker.next {
-            return None;
-        }
-        ticker.next = now + Duration::from_millis(limits::REDIS_TICK_MS);
-        Some(ticker.since)
+    /// The sales are asked for now: since when.
+    fn tick(&self) -> u64 {
+        let mut ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner);
+        ticker.next = Instant::now() + TICK;
+        ticker.since
     }
 
     /// There is more to be told, or more holds are due: not after the usual pause, but now.
@@ -135,6 +157,17 @@ impl Lane {
     }
 }
 
+const TICK: Duration = Duration::from_millis(limits::REDIS_TICK_MS);
+
+/// What a worker is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Makes calls of what waits.
+    Serves,
+    /// Looks at the lane from time to time.
+    Watches,
+}
+
 /// What the workers of all lanes have in common.
 pub(super) struct Common {
     pub(super) server: Arc<Server>,
@@ -149,6 +182,7 @@ pub(super) struct Worker {
     common: Arc<Common>,
     postman: Postman,
     keys: Keys,
+    follower: Follower,
     connection: Option<Connection>,
     /// Who the connection is.
     greeting: Option<Greeting>,
@@ -188,6 +222,7 @@ impl Worker {
             keys: Keys::of(lane.id),
             call_seconds: metrics.histogram("floodgate_ledger_call_seconds", &op),
             asked_again: metrics.counter("floodgate_ledger_asked_again_total", &number),
+            follower: Follower::default(),
             connection: None,
             greeting: None,
             abandoned: None,
@@ -200,36 +235,37 @@ impl Worker {
         }
     }
 
-    /// Serves until it is to stop and nothing waits.
-    pub(super) fn run(mut self) {
+    /// Works until it is to stop, and serves what waits until then.
+    pub(super) fn run(self, role: Role) {
+        match role {
+            Role::Serves => self.serve(),
+            Role::Watches => self.watch(),
+        }
+    }
+
+    fn serve(mut self) {
         let mut batch = Vec::with_capacity(self.common.settings.batch_max);
         loop {
             if self.connection.is_none() {
                 // Whoever cannot serve takes nothing from those who can.
                 std::thread::sleep(self.not_before.saturating_duration_since(Instant::now()));
             }
-            if !self.tray.collect_some(&mut batch, self.common.settings.batch_max, self.lane.idle())
-            {
+            if !self.tray.collect_some(&mut batch, self.common.settings.batch_max, TICK) {
                 break;
             }
-            if batch.is_empty() && self.common.stop.load(Ordering::Acquire) {
+            if !batch.is_empty() {
+                self.serve_batch(&mut batch);
+            } else if self.common.stop.load(Ordering::Acquire) {
                 break;
             }
-            self.serve(&mut batch);
         }
     }
 
-    fn serve(&mut self, batch: &mut Vec<Ticket>) {
-        let since = self.lane.tick();
-        if batch.is_empty() && since.is_none() {
-            return;
-        }
+    fn serve_batch(&mut self, batch: &mut Vec<Ticket>) {
         let started = Instant::now();
-        let called = self.call(batch, since, started);
-        if !batch.is_empty() {
-            self.common.around.metrics.ledger_batch_size.record(batch.len() as f64);
-            self.call_seconds.record(started.elapsed().as_secs_f64());
-        }
+        let called = self.call(batch, None, started);
+        self.common.around.metrics.ledger_batch_size.record(batch.len() as f64);
+        self.call_seconds.record(started.elapsed().as_secs_f64());
         match called {
             Ok(Done { head, outcomes, .. }) => {
                 let position = head.position;
@@ -245,6 +281,17 @@ impl Worker {
         }
     }
 
+    fn watch(mut self) {
+        while !self.common.stop.load(Ordering::Acquire) {
+            let since = self.lane.tick();
+            // A call that fails is made again with the next tick, which says nothing new of the cause.
+            let _ = self.call(&[], Some(since), Instant::now());
+            let refused = self.not_before.saturating_duration_since(Instant::now());
+            let refused = if self.connection.is_none() { refused } else { Duration::ZERO };
+            std::thread::sleep(self.lane.idle().max(refused));
+        }
+    }
+
     /// Calls until there is an answer or the time for it is up. A try whose answer was lost may have
     /// been done: it is repeated with the same ids, which finds what it did, or does it now.
     fn call(
@@ -253,13 +300,13 @@ impl Worker {
         since: Option<u64>,
         started: Instant,
     ) -> Result<Done, Fault> {
-        let packed = wire::commands(batch.iter().map(|ticket| &ticket.command));
+        let asked = wire::Arguments::of(batch.iter().map(|ticket| &ticket.command));
         let known_now = Millis(self.lane.now.load(Ordering::Acquire));
         let deadline = started + Duration::from_millis(limits::REDIS_ANSWER_MS);
         let mut sent = false;
         loop {
             let last = Instant::now() >= deadline;
-            match self.try_call(batch, &packed, since) {
+            match self.try_call(batch, &asked, since) {
                 Ok(mut done) => {
                     if sent {
                         unreplay(batch, &mut done.outcomes, known_now);
@@ -285,7 +332,7 @@ impl Worker {
     fn try_call(
         &mut self,
         batch: &[Ticket],
-        packed: &[u8],
+        asked: &wire::Arguments,
         since: Option<u64>,
     ) -> Result<Done, Trouble> {
         let mut connection = self.connected().map_err(Trouble::NotDone)?;
@@ -294,8 +341,12 @@ impl Worker {
         for key in self.keys.all() {
             call.key(key);
         }
-        call.arg(seen.epoch).arg(seen.seq).arg(packed);
+        call.arg(seen.epoch).arg(seen.seq);
         call.arg(since.map_or(String::new(), |since| since.to_string()));
+        call.arg(&asked.letters);
+        for value in &asked.values {
+            call.arg(value.as_slice());
+        }
         let answer: Result<[Vec<u8>; 3], RedisError> = call.invoke(&mut connection);
         let [head, outcomes, reports] = match answer {
             Ok(parts) => parts,
@@ -490,18 +541,21 @@ impl Worker {
         let Some(since) = since else { return };
         let mut last = since;
         let mut whole = !full;
+        let mut cards = Vec::with_capacity(done.reports.len());
         for report in &done.reports {
-            let (window, counters) = (&report.window, &report.counters);
-            if let Some(card) = self.common.around.catalog.sale(report.sale.as_str()) {
-                card.update(position, window, counters);
-            } else if let Some(definition) = self.definition_of(report) {
-                self.common.around.catalog.publish(position, &definition, window, counters);
-            } else {
-                // It is told again with the next tick.
+            // It is told again with the next tick.
+            let Some(card) = self.card_of(report) else {
                 whole = false;
                 break;
-            }
+            };
+            cards.push((card, report));
             last = report.touched;
+        }
+        // Before anybody reads that the last unit is gone: who has it.
+        let known = whole && self.follow(position);
+        self.lane.knows(known.then_some((position, now)));
+        for (card, report) in cards {
+            card.update(position, &report.window, &report.counters);
         }
         if !whole {
             // Whoever shares the last seq may not have been told yet.
@@ -514,6 +568,31 @@ impl Worker {
         if whole {
             self.lane.is(Health::Up);
         }
+    }
+
+    fn follow(&mut self, position: Position) -> bool {
+        let Some(connection) = self.connection.as_mut() else { return false };
+        let catalog = &self.common.around.catalog;
+        match self.follower.follow(connection, &self.keys, catalog, position) {
+            Ok(known) => known,
+            Err(error) => {
+                // What is left unread on this connection belongs to nobody.
+                warn!(lane = %self.lane.id, %error, "the outbox cannot be followed");
+                self.connection = None;
+                self.abandoned = self.greeting.take();
+                false
+            }
+        }
+    }
+
+    /// What the catalog has of a sale; it is made known there where it is new.
+    fn card_of(&mut self, report: &Report) -> Option<Arc<SaleCard>> {
+        let known = self.common.around.catalog.sale(report.sale.as_str());
+        if known.is_some() {
+            return known;
+        }
+        let definition = self.definition_of(report)?;
+        Some(self.common.around.catalog.know(&definition))
     }
 
     fn definition_of(&mut self, report: &Report) -> Option<Arc<SaleDefinition>> {
