@@ -165,6 +165,7 @@ impl Gateway {
             progress: progress.clone(),
             metrics: Arc::clone(&metrics),
             durability: settings.promised(),
+            backlog: Duration::from_millis(limits::BACKLOG_MS),
         }));
         let (stop_writer, writer_stops) = watch::channel(false);
         let writer = Writer {

@@ -2,8 +2,8 @@
 //!
 //! A request to reserve is refused cheaply where that is certain to be right; otherwise it becomes a
 //! command in its lane's inbox, and the gate waits for the ledger's word and for as much durability as
-//! the operator promises. The command does not depend on the waiting: a client that goes away finds
-//! its reservation when it asks again under the same key.
+//! the operator promises. Once it is taken from there the command does not depend on the waiting: a client
+//! that goes away finds its reservation when it asks again under the same key.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -38,6 +38,7 @@ pub struct Gate {
     progress: Progress,
     metrics: Arc<Metrics>,
     durability: Durability,
+    backlog: Duration,
     passed: Counter,
     refused_by_sale: Counter,
     refused_by_backlog: Counter,
@@ -57,6 +58,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What a 201 promises.
     pub durability: Durability,
+    /// How long a new reservation may have to wait for its lane.
+    pub backlog: Duration,
 }
 
 /// A wish to buy, parsed and well formed.
@@ -127,7 +130,7 @@ impl From<Fault> for Denied {
 impl Gate {
     /// A gate of these parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { ledger, catalog, clock, progress, metrics, durability } = parts;
+        let Parts { ledger, catalog, clock, progress, metrics, durability, backlog } = parts;
         let counter = |gate: &str, outcome: &str| {
             let labels = [("gate", gate.to_owned()), ("outcome", outcome.to_owned())];
             metrics.counter("floodgate_admission_total", &labels)
@@ -142,6 +145,7 @@ impl Gate {
             progress,
             metrics,
             durability,
+            backlog,
         }
     }
 
@@ -246,9 +250,10 @@ impl Gate {
         card.is_known(known) && closed.is_none_or(|at| at <= known.now)
     }
 
-    /// Whether the books are too far behind the lane for more to be added.
+    /// Whether the lane is too far behind the requests, or the books behind the lane, for more to be added.
     fn is_backlogged(&self, lane: LaneId) -> bool {
-        admission::is_backlogged(*self.ledger.head(lane).borrow(), self.progress.of(lane))
+        self.ledger.wait(lane) > self.backlog
+            || admission::is_backlogged(*self.ledger.head(lane).borrow(), self.progress.of(lane))
     }
 
     /// A buyer's own reservation.

@@ -13,10 +13,14 @@ pub(crate) mod contract;
 pub mod embedded;
 pub mod journal;
 pub(crate) mod lane;
+mod pace;
 pub(crate) mod postman;
 pub mod redis;
 
-pub use lane::{Inbox, LaneGauge, Ticket, inbox};
+use std::time::Duration;
+
+pub use lane::LaneGauge;
+use lane::{Inbox, Ticket, inbox};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
@@ -30,7 +34,8 @@ use crate::sale::{LaneId, Outcome};
 /// Contract of every implementation:
 /// - a command is decided once, wholly, at one instant of the ledger's clock;
 /// - an answer is given after what it says is as durable as the ledger promises, never before;
-/// - a command that was submitted is decided even if nobody waits for its answer any more;
+/// - a command that was submitted is decided even if nobody waits for its answer any more, but for a
+///   reservation that is still in the inbox when its client goes: that one is not made;
 /// - repeating a command is safe: each is idempotent under its own identity;
 /// - the commands of one lane are decided one after the other.
 pub trait Ledger: Send + Sync {
@@ -46,6 +51,9 @@ pub trait Ledger: Send + Sync {
 
     /// Position of the lane's last outbox record.
     fn head(&self, lane: LaneId) -> watch::Receiver<Position>;
+
+    /// How long whoever comes now would wait in a lane's inbox; zero where there is no crowd. Cheap.
+    fn wait(&self, lane: LaneId) -> Duration;
 
     /// How busy a lane is.
     fn gauge(&self, lane: LaneId) -> LaneGauge;

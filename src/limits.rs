@@ -136,6 +136,8 @@ pub const WRITER_DRAIN_MS: u64 = 5_000;
 pub const WRITER_IDLE_MS: u64 = 250;
 /// Waits between tries of a writer whose store fails: from the first to the longest, in milliseconds.
 pub const WRITER_BACKOFF_MS: (u64, u64) = (50, 5_000);
+/// A new reservation that would have to wait longer for its lane gets `overloaded` at once.
+pub const BACKLOG_MS: u64 = 250;
 /// Events between the ledger and the store. Above it new reservations are refused as `overloaded`.
 pub const BACKLOG_EVENTS_MAX: u64 = 2_000_000;
 

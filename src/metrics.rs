@@ -127,6 +127,15 @@ fn describe() {
     describe_counter!("floodgate_admission_total", "Decisions of each gate before the ledger.");
     describe_gauge!("floodgate_stock_units", "Units of an item, by where they are.");
     describe_gauge!("floodgate_lane_queue_depth", "Commands that wait for a lane.");
+    describe_gauge!(
+        "floodgate_lane_wait_seconds",
+        Unit::Seconds,
+        "How long a new reservation would wait for its lane; 0 where there is no crowd."
+    );
+    describe_counter!(
+        "floodgate_lane_abandoned_total",
+        "Reservations that were not made because their client had gone before they were taken."
+    );
     describe_histogram!("floodgate_ledger_batch_size", "Commands in one step of a lane.");
     describe_histogram!(
         "floodgate_ledger_call_seconds",

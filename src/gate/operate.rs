@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Denied, Gate, unexpected};
 use crate::engine::{Actor, Authority, Command};
-use crate::ledger::Health;
+use crate::ledger::{Health, LaneGauge};
 use crate::sale::{
     IdempotencyKey, ItemId, LaneId, Move, Outcome, PaymentRef, Reservation, ReservationId,
     SaleDefinition, SaleId, SaleReport,
@@ -17,8 +17,8 @@ pub struct LaneStatus {
     pub lane: LaneId,
     /// Whether it works.
     pub health: Health,
-    /// Commands that wait.
-    pub waiting: usize,
+    /// How busy it is.
+    pub gauge: LaneGauge,
     /// Events that the store has not digested yet.
     pub undigested: u64,
     /// Age of the oldest of them that is known.
@@ -141,7 +141,7 @@ impl Gate {
         LaneStatus {
             lane,
             health: self.ledger.health(lane),
-            waiting: self.ledger.gauge(lane).waiting,
+            gauge: self.ledger.gauge(lane),
             undigested: head.seq.saturating_sub(self.progress.of(lane).seq),
             lag: self.progress.lag(lane, self.clock.now()),
         }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -226,6 +227,10 @@ impl Ledger for EmbeddedLedger {
 
     fn known(&self, _lane: LaneId) -> Knowledge {
         Knowledge::EVERYTHING
+    }
+
+    fn wait(&self, lane: LaneId) -> Duration {
+        self.lanes.get(usize::from(lane.0)).map(|lane| lane.inbox.wait()).unwrap_or_default()
     }
 
     fn gauge(&self, lane: LaneId) -> LaneGauge {

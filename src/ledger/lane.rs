@@ -1,10 +1,13 @@
 //! The inbox of a lane: where requests from all connections wait to become a batch.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, Sender, TrySendError};
 use tokio::sync::oneshot;
 
+use super::pace::Pace;
 use super::{Answer, Fault, Pending};
 use crate::engine::Command;
 use crate::limits;
@@ -25,6 +28,7 @@ pub struct Ticket {
 pub struct Inbox {
     first: Sender<Ticket>,
     reservations: Sender<Ticket>,
+    common: Arc<Common>,
 }
 
 /// The owner's end of a lane. Clones share what waits: each command is taken by one of them.
@@ -32,6 +36,15 @@ pub struct Inbox {
 pub struct Tray {
     first: Receiver<Ticket>,
     reservations: Receiver<Ticket>,
+    common: Arc<Common>,
+}
+
+/// What both ends of a lane know.
+#[derive(Debug, Default)]
+struct Common {
+    pace: Pace,
+    /// Reservations that were thrown away because nobody waited for them any more.
+    abandoned: AtomicU64,
 }
 
 /// How busy a lane is.
@@ -39,13 +52,20 @@ pub struct Tray {
 pub struct LaneGauge {
     /// Commands that wait.
     pub waiting: usize,
+    /// How long whoever comes now would wait; zero where there is no crowd.
+    pub wait: Duration,
+    /// Reservations, so far, whose client had gone before they were taken: they were not made.
+    pub abandoned: u64,
 }
 
 /// The two ends of a lane whose queues hold `capacity` commands each.
 pub fn inbox(capacity: usize) -> (Inbox, Tray) {
     let (first_in, first) = channel::bounded(capacity);
     let (reservations_in, reservations) = channel::bounded(capacity);
-    (Inbox { first: first_in, reservations: reservations_in }, Tray { first, reservations })
+    let common = Arc::<Common>::default();
+    let inbox =
+        Inbox { first: first_in, reservations: reservations_in, common: Arc::clone(&common) };
+    (inbox, Tray { first, reservations, common })
 }
 
 impl Inbox {
@@ -73,9 +93,19 @@ impl Inbox {
         }
     }
 
+    /// How long whoever comes now would wait; zero where there is no crowd. Cheap.
+    pub fn wait(&self) -> Duration {
+        self.common.pace.wait(|| self.waiting())
+    }
+
     /// How busy the lane is.
     pub fn gauge(&self) -> LaneGauge {
-        LaneGauge { waiting: self.first.len() + self.reservations.len() }
+        let abandoned = self.common.abandoned.load(Ordering::Relaxed);
+        LaneGauge { waiting: self.waiting(), wait: self.wait(), abandoned }
+    }
+
+    fn waiting(&self) -> usize {
+        self.first.len() + self.reservations.len()
     }
 }
 
@@ -94,10 +124,11 @@ impl Tray {
         }
         let (first, reservations) = (&self.first, &self.reservations);
         let woken = channel::select! {
-            recv(first) -> ticket => ticket.map(|ticket| batch.push(ticket)),
-            recv(reservations) -> ticket => ticket.map(|ticket| batch.push(ticket)),
+            recv(first) -> ticket => ticket,
+            recv(reservations) -> ticket => ticket,
             default(idle) => return true,
         };
+        let woken = woken.map(|ticket| batch.extend(self.wanted(ticket)));
         // Both queues lose their senders together, so what was sent before is in one of them now.
         self.take(batch, max);
         woken.is_ok() || !batch.is_empty()
@@ -107,8 +138,24 @@ impl Tray {
     pub fn take(&self, batch: &mut Vec<Ticket>, max: usize) {
         for queue in [&self.first, &self.reservations] {
             let room = max.saturating_sub(batch.len());
-            batch.extend(queue.try_iter().take(room));
+            batch.extend(queue.try_iter().filter_map(|ticket| self.wanted(ticket)).take(room));
         }
+    }
+
+    /// A reservation that nobody waits for any more would hold a unit for nobody. Its client was told
+    /// nothing, or that the outcome is unknown: when it asks again, it is made. What is not a reservation
+    /// is done in any case.
+    fn wanted(&self, ticket: Ticket) -> Option<Ticket> {
+        if ticket.reply.is_closed() && matches!(ticket.command, Command::Reserve(_)) {
+            self.common.abandoned.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(ticket)
+    }
+
+    /// A batch of `commands`, of at most `max`, was served since `started`.
+    pub fn served(&self, commands: usize, max: usize, started: Instant) {
+        self.common.pace.served(commands, commands >= max, started, Instant::now());
     }
 }
 
@@ -151,6 +198,20 @@ mod tests {
         assert_eq!(batch.len(), 1);
         batch.clear();
         assert!(!tray.collect(&mut batch, Duration::from_secs(1)));
+    }
+
+    /// A reservation whose client has gone is not made; anything else is done for whoever asked.
+    #[test]
+    fn who_has_gone_takes_no_unit() {
+        let (inbox, tray) = inbox(4);
+        drop(inbox.submit(reserve()).unwrap());
+        drop(inbox.submit(Command::Sweep).unwrap());
+        let _waits = inbox.submit(reserve()).unwrap();
+        let mut batch = Vec::new();
+        assert!(tray.collect(&mut batch, Duration::ZERO));
+        assert_eq!(batch.len(), 2);
+        assert!(batch.iter().any(|ticket| matches!(ticket.command, Command::Sweep)));
+        assert_eq!(inbox.gauge().abandoned, 1);
     }
 
     /// Without an owner nothing is accepted.

@@ -200,6 +200,10 @@ impl Ledger for RedisLedger {
         self.lanes[usize::from(lane.0)].1.head.subscribe()
     }
 
+    fn wait(&self, lane: LaneId) -> Duration {
+        self.lane(lane).map(|(inbox, _)| inbox.wait()).unwrap_or_default()
+    }
+
     fn gauge(&self, lane: LaneId) -> LaneGauge {
         self.lanes.get(usize::from(lane.0)).map(|(inbox, _)| inbox.gauge()).unwrap_or_default()
     }

@@ -19,6 +19,7 @@ mod request;
 mod shop;
 
 mod admin_endings;
+mod backlog;
 mod bad_input;
 mod bad_reservations;
 mod cart_crowd;

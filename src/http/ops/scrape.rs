@@ -45,7 +45,10 @@ impl Ops {
         for lane in self.gate.lane_statuses() {
             let labels = [("lane", lane.lane.to_string())];
             let gauge = |name, value| self.metrics.gauge(name, &labels).set(value);
-            gauge("floodgate_lane_queue_depth", lane.waiting as f64);
+            gauge("floodgate_lane_queue_depth", lane.gauge.waiting as f64);
+            gauge("floodgate_lane_wait_seconds", lane.gauge.wait.as_secs_f64());
+            let abandoned = self.metrics.counter("floodgate_lane_abandoned_total", &labels);
+            abandoned.absolute(lane.gauge.abandoned);
             gauge("floodgate_outbox_entries", lane.undigested as f64);
             gauge("floodgate_writer_lag_seconds", lane.lag.as_secs_f64());
             let fenced = lane.health == Health::Fenced;

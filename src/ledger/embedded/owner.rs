@@ -96,7 +96,10 @@ impl Owner {
             if batch.is_empty() && stop.load(Ordering::Acquire) {
                 break;
             }
-            match self.serve(&mut batch) {
+            let started = Instant::now();
+            let next = self.serve(&mut batch);
+            tray.served(before, limits::LANE_BATCH_MAX, started);
+            match next {
                 Next::GoOn => {}
                 Next::Stop => {
                     // Whoever still waits learns that nothing was done for them.

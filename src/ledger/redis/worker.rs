@@ -266,6 +266,7 @@ impl Worker {
         let called = self.call(batch, None, started);
         self.common.around.metrics.ledger_batch_size.record(batch.len() as f64);
         self.call_seconds.record(started.elapsed().as_secs_f64());
+        self.tray.served(batch.len(), self.common.settings.batch_max, started);
         match called {
             Ok(Done { head, outcomes, .. }) => {
                 let position = head.position;
