@@ -19,6 +19,7 @@ mod request;
 mod shop;
 
 mod admin_endings;
+mod admission;
 mod bad_input;
 mod bad_reservations;
 mod cart_crowd;
@@ -28,6 +29,7 @@ mod crash;
 mod disk;
 mod drain;
 mod endings;
+mod exact_rates;
 mod expiry;
 mod faults;
 mod latch;
