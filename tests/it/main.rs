@@ -42,6 +42,7 @@ mod postgres;
 mod process;
 mod raw_bytes;
 mod redis;
+mod reload;
 mod replays;
 mod reservations;
 mod restock;
