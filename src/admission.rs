@@ -2,11 +2,25 @@
 //!
 //! 1. the sale's window, by this gateway's clock (the ledger's decides);
 //! 2. the sold-out latch;
-//! 3. token buckets per address, user and sale (their place in the path; not in this version);
+//! 3. token buckets per user, address and sale, and for all together ([`Buckets`]);
 //! 4. the backlog: what waits between the ledger and the store has a bound.
 //!
-//! None of these may turn a winner away: the gate asks [`crate::catalog::Seen`] first whether the
-//! request may be the retry of one that has already been granted.
+//! None of these may tell a winner "no": the gate asks [`crate::catalog::Seen`] first whether the
+//! request may be the retry of one that has already been granted. A bucket that is empty refuses retries
+//! as well, for that is no "no": it says "later".
+
+mod bucket;
+mod buckets;
+mod keys;
+mod limit;
+mod network;
+mod settings;
+mod standing;
+
+pub use buckets::{Asking, Buckets};
+pub use limit::Limit;
+pub use settings::{AdmissionSettings, HeaderStyle, Mode, RateSetting, ReadSettings};
+pub use standing::{Admitted, RateLimited, Standing};
 
 use crate::catalog::SaleCard;
 use crate::clock::Millis;

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
+use crate::admission::Buckets;
 use crate::carts::CartCache;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, SystemClock};
@@ -26,7 +27,7 @@ use crate::config::{LedgerSettings, Settings};
 use crate::engine::Position;
 use crate::gate::{self, Gate};
 use crate::http::ops::{self, Ops, Secret, State};
-use crate::http::public::Public;
+use crate::http::public::{self, Public};
 use crate::http::{Identity, Tuning, bind, serve};
 use crate::ledger::embedded::{self, DataDirLock, Owners};
 use crate::ledger::redis;
@@ -51,6 +52,8 @@ pub struct Gateway {
     pub ops_address: SocketAddr,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who may ask how often; can be changed while running.
+    pub buckets: Arc<Buckets>,
     /// The admin token, if it was made just now.
     pub new_token: Option<String>,
     public: Arc<Public>,
@@ -62,6 +65,7 @@ pub struct Gateway {
     listener: tokio::task::JoinHandle<()>,
     upkeep: tokio::task::JoinHandle<()>,
     warm: tokio::task::JoinHandle<()>,
+    sweep: tokio::task::JoinHandle<()>,
     writer: JoinSet<()>,
     decides: Decides,
     ops: JoinHandle<()>,
@@ -158,6 +162,7 @@ impl Gateway {
             Arc::clone(&store),
             Arc::clone(&carts),
         );
+        let buckets = Arc::new(Buckets::new(&settings.admission, &metrics));
         let gate = Arc::new(Gate::new(gate::Parts {
             ledger,
             catalog,
@@ -166,6 +171,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             durability: settings.promised(),
             backlog: Duration::from_millis(limits::BACKLOG_MS),
+            buckets: Arc::clone(&buckets),
         }));
         let (stop_writer, writer_stops) = watch::channel(false);
         let writer = Writer {
@@ -196,7 +202,16 @@ impl Gateway {
         let ops = spawn_ops(ends.ops, ops, ops_stops)?;
         let identity =
             Identity { auth: settings.auth, trusted_proxies: settings.trusted_proxies.clone() };
-        let public = Arc::new(Public::new(gate, store, carts, clock, identity, &metrics));
+        let public = Arc::new(Public::new(public::Parts {
+            gate,
+            store,
+            carts,
+            clock,
+            identity,
+            client_address: settings.client_address,
+            buckets: Arc::clone(&buckets),
+            metrics: Arc::clone(&metrics),
+        }));
         let (stop_public, public_stops) = watch::channel(false);
         let tuning = Tuning {
             connections_max: limits::CONNECTIONS_MAX,
@@ -205,11 +220,13 @@ impl Gateway {
         let listener = tokio::spawn(serve(ends.public, Arc::clone(&public), tuning, public_stops));
         let upkeep = tokio::spawn(keep_up(Arc::clone(&metrics)));
         let warm = tokio::spawn(warm);
+        let sweep = tokio::spawn(Arc::clone(&buckets).keep_swept());
         info!(%public_address, %ops_address, "serving");
         Ok(Self {
             public_address,
             ops_address,
             metrics,
+            buckets,
             new_token,
             public,
             state,
@@ -220,6 +237,7 @@ impl Gateway {
             listener,
             upkeep,
             warm,
+            sweep,
             writer,
             decides,
             ops,
@@ -252,6 +270,7 @@ impl Gateway {
         let _ = tokio::task::spawn_blocking(move || ops.join()).await;
         self.upkeep.abort();
         self.warm.abort();
+        self.sweep.abort();
         drop((self.news, self.books_lock));
         // Nothing writes to the data dir any more.
         drop(lock);

@@ -3,9 +3,11 @@
 //! A key that is not known is an error wherever it stands, and all faults are reported at once, before
 //! any port is bound. Secrets print as `***`.
 
+mod changes;
 mod layers;
 mod settings;
 
+pub use changes::changed_keys;
 pub use layers::{Flags, Loaded, Origin, load};
 pub use settings::{LedgerSettings, LogFormat, Settings};
 

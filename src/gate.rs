@@ -14,13 +14,14 @@ mod operate;
 
 pub use operate::LaneStatus;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::Counter;
 use tokio::time::timeout;
 
-use crate::admission;
+use crate::admission::{self, Admitted, Asking, Buckets, RateLimited, Standing};
 use crate::catalog::{Catalog, SaleCard};
 use crate::clock::{Clock, Millis};
 use crate::engine::{Authority, Command, OrderedLine, Position, Reserve};
@@ -39,6 +40,7 @@ pub struct Gate {
     metrics: Arc<Metrics>,
     durability: Durability,
     backlog: Duration,
+    buckets: Arc<Buckets>,
     passed: Counter,
     refused_by_sale: Counter,
     refused_by_backlog: Counter,
@@ -60,6 +62,8 @@ pub struct Parts {
     pub durability: Durability,
     /// How long a new reservation may have to wait for its lane.
     pub backlog: Duration,
+    /// The token buckets.
+    pub buckets: Arc<Buckets>,
 }
 
 /// A wish to buy, parsed and well formed.
@@ -67,6 +71,8 @@ pub struct Parts {
 pub struct Purchase {
     /// Who.
     pub user: UserId,
+    /// From where, as far as it is known.
+    pub client: Option<IpAddr>,
     /// What makes a retry the same request.
     pub key: Option<IdempotencyKey>,
     /// At least one line, each item once.
@@ -80,6 +86,8 @@ pub struct Granted {
     pub reservation: Reservation,
     /// An earlier request took them.
     pub replayed: bool,
+    /// Where the buyer stands with the limit on requests, if there is one.
+    pub standing: Option<Standing>,
 }
 
 /// Why a request was not served.
@@ -87,6 +95,8 @@ pub struct Granted {
 pub enum Denied {
     /// A definite no.
     Refused(Refusal),
+    /// Too many requests of this kind. Nothing was done.
+    RateLimited(RateLimited),
     /// Too much waits. Nothing was done.
     Overloaded,
     /// The ledger does not work. Nothing was done.
@@ -102,6 +112,7 @@ impl Denied {
     pub fn code(&self) -> &'static str {
         match self {
             Denied::Refused(refusal) => refusal.code(),
+            Denied::RateLimited(_) => "rate-limited",
             Denied::Overloaded => "overloaded",
             Denied::LedgerUnavailable => "ledger-unavailable",
             Denied::LedgerFenced => "ledger-fenced",
@@ -113,6 +124,12 @@ impl Denied {
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
         Denied::Refused(refusal)
+    }
+}
+
+impl From<RateLimited> for Denied {
+    fn from(limited: RateLimited) -> Self {
+        Denied::RateLimited(limited)
     }
 }
 
@@ -130,7 +147,7 @@ impl From<Fault> for Denied {
 impl Gate {
     /// A gate of these parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { ledger, catalog, clock, progress, metrics, durability, backlog } = parts;
+        let Parts { ledger, catalog, clock, progress, metrics, durability, buckets, backlog } = parts;
         let counter = |gate: &str, outcome: &str| {
             let labels = [("gate", gate.to_owned()), ("outcome", outcome.to_owned())];
             metrics.counter("floodgate_admission_total", &labels)
@@ -146,6 +163,7 @@ impl Gate {
             metrics,
             durability,
             backlog,
+            buckets,
         }
     }
 
@@ -184,25 +202,20 @@ impl Gate {
     }
 
     async fn reserve_in(&self, card: &SaleCard, purchase: Purchase) -> Result<Granted, Denied> {
-        let Purchase { user, key, lines } = purchase;
+        let Purchase { user, client, key, lines } = purchase;
         let sale = &card.definition().id;
         let lane = LaneId::of_sale(sale.as_str(), self.ledger.lanes());
         let id = match &key {
             Some(key) => ReservationId::derived(lane, &user, sale, key),
             None => ReservationId::random(lane),
         };
-        let by_sale = admission::check_sale(card, self.now(), &lines)
-            .filter(|refusal| self.counts(lane, refusal));
-        // A retry of a request that may have been granted is for the ledger to answer, whatever the
-        // sale has come to since. To be asked after the sale was looked at, not before: between the
-        // two the first try may have gone through the ledger and taken the last unit.
-        let may_be_retry = key.is_some() && card.seen.contains(&id);
-        if let Some(refusal) = by_sale
-            && !may_be_retry
-            && (key.is_none() || self.knows_winners(lane, card, &refusal))
-        {
-            self.refused_by_sale.increment(1);
-            return Err(refusal.into());
+        let keyed = key.is_some().then_some(&id);
+        let mut may_be_retry = self.look_at_sale(lane, card, keyed, &lines)?;
+        let asking = Asking { user: Some(user.as_str()), client, sale: Some(sale.as_str()) };
+        let Admitted { standing, waited } = self.buckets.admit_write(asking).await?;
+        if waited {
+            // Meanwhile the sale may have sold out or closed, and the first try may have gone through.
+            may_be_retry = self.look_at_sale(lane, card, keyed, &lines)?;
         }
         if !may_be_retry && self.is_backlogged(lane) {
             self.refused_by_backlog.increment(1);
@@ -226,10 +239,35 @@ impl Gate {
         match answer.outcome {
             Outcome::Reserved { reservation, replayed } => {
                 self.barrier(lane, answer.position).await?;
-                Ok(Granted { reservation, replayed })
+                Ok(Granted { reservation, replayed, standing })
             }
             outcome => Err(unexpected(outcome)),
         }
+    }
+
+    /// Refuses what the sale's card says is not to be had. Otherwise whether the request may be the retry
+    /// of one that reached the ledger. `keyed` is the request's id, where it came with a key.
+    fn look_at_sale(
+        &self,
+        lane: LaneId,
+        card: &SaleCard,
+        keyed: Option<&ReservationId>,
+        lines: &[OrderedLine],
+    ) -> Result<bool, Denied> {
+        let by_sale = admission::check_sale(card, self.now(), lines)
+            .filter(|refusal| self.counts(lane, refusal));
+        // A retry of a request that may have been granted is for the ledger to answer, whatever the
+        // sale has come to since. To be asked after the sale was looked at, not before: between the
+        // two the first try may have gone through the ledger and taken the last unit.
+        let may_be_retry = keyed.is_some_and(|id| card.seen.contains(id));
+        if let Some(refusal) = by_sale
+            && !may_be_retry
+            && (keyed.is_none() || self.knows_winners(lane, card, &refusal))
+        {
+            self.refused_by_sale.increment(1);
+            return Err(refusal.into());
+        }
+        Ok(may_be_retry)
     }
 
     /// Whether what is known here of a sale's stock may be told: a lane that does not work, or may have

@@ -8,12 +8,15 @@
 mod answer;
 mod body;
 mod caller;
+pub mod client;
 mod key;
 pub mod ops;
 pub mod problem;
 pub mod public;
+mod rate;
 mod request;
 mod server;
 
 pub use caller::{Auth, Identity};
+pub use client::ClientAddress;
 pub use server::{Service, Tuning, bind, serve};

@@ -141,6 +141,27 @@ pub const BACKLOG_MS: u64 = 250;
 /// Events between the ledger and the store. Above it new reservations are refused as `overloaded`.
 pub const BACKLOG_EVENTS_MAX: u64 = 2_000_000;
 
+/// Rates that a token bucket can have, a second: the least and the most.
+pub const ADMISSION_RATES: (f64, f64) = (0.000_1, 1_000_000.0);
+/// Tokens that a bucket can hold.
+pub const ADMISSION_BURST_MAX: u32 = 1_000_000;
+/// An empty bucket is full again in this time at the latest: a day.
+pub const ADMISSION_WINDOW_SECONDS_MAX: u64 = 86_400;
+/// Keys (users, addresses, sales) that one limit remembers. Buckets that are full again are forgotten
+/// first; beyond it new keys share buckets.
+pub const ADMISSION_KEYS_MAX: usize = 500_000;
+/// Buckets that are full again are forgotten this often.
+pub const ADMISSION_SWEEP_MS: u64 = 1_000;
+/// Longest wait for a token that can be configured (`admission.smooth_max_ms`).
+pub const SMOOTH_MS_MAX: u64 = 5_000;
+/// Requests that wait for their tokens. One more is refused as if none came in time.
+pub const SMOOTH_WAITING_MAX: usize = 10_000;
+/// Tries for a token that others take away at the same time.
+pub const SMOOTH_ROUNDS_MAX: usize = 64;
+/// Hops of `Forwarded` or `X-Forwarded-For` that are looked at, from the right. A longer chain of
+/// trusted proxies is taken for a broken header.
+pub const FORWARDED_HOPS_MAX: usize = 32;
+
 /// Lines of their own that users can have in a cart, and units that one of them can have. More is
 /// refused. Lines of reservations come on top, bounded by the limits of their sales.
 pub const CART_LINES_MAX: usize = 100;
@@ -208,4 +229,8 @@ const _: () = assert!(
 const _: () = assert!(
     HEAD_READ_MS < DRAIN_MS,
     "a head that never ends does not hold up the drain to its limit"
+);
+const _: () = assert!(
+    SMOOTH_MS_MAX + LEDGER_REPLY_MS < DRAIN_MS,
+    "a request that waits for its token is answered before its connection is cut"
 );

@@ -125,6 +125,8 @@ fn describe() {
     );
     describe_counter!("floodgate_reservations_total", "Reservations asked for, by outcome.");
     describe_counter!("floodgate_admission_total", "Decisions of each gate before the ledger.");
+    describe_gauge!("floodgate_admission_keys", "Buckets of each limit that are not full.");
+    describe_counter!("floodgate_client_address_total", "Requests, by how the client was named.");
     describe_gauge!("floodgate_stock_units", "Units of an item, by where they are.");
     describe_gauge!("floodgate_lane_queue_depth", "Commands that wait for a lane.");
     describe_gauge!(

@@ -1,11 +1,15 @@
 //! `floodgate serve`: configuration, logs, runtime, gateway, signals, drain. Nothing is bound before
 //! the configuration is known to be right.
 
+mod reload;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
+use self::reload::{Live, Reload};
 use super::arguments::ConfigArguments;
 use super::{Exit, Failure, config};
 use crate::app::{BooksError, Gateway, StartError};
@@ -17,7 +21,7 @@ use crate::ledger::redis::server::ServerError;
 use crate::logs::{self, LogFilter};
 use crate::store::postgres;
 
-/// How often the configuration file is looked at for changes.
+/// How often files are looked at for changes.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) fn run(arguments: &ConfigArguments) -> Result<Exit, Failure> {
@@ -58,20 +62,21 @@ async fn serve(
         eprintln!("admin token, kept in {dir}/admin.token: {token}");
     }
     let mut failed = gateway.failed();
-    let mut watch = Watch::new(arguments);
+    let mut reload =
+        Reload::new(arguments, settings, &gateway.metrics, live(filter.clone(), &gateway));
     let mut ticks = tokio::time::interval(WATCH_EVERY);
     let exit = loop {
         tokio::select! {
             // Cancel-safe all: a signal or a tick that is missed here is still there next time.
             signal = signals.next() => match signal {
                 Asked::Stop => break Exit::Ok,
-                Asked::Reload => reload(arguments, filter, &gateway),
+                Asked::Reload => reload.reload(),
             },
             _ = failed.wait_for(|failed| *failed) => {
                 error!("a lane has failed; ending, so that the next start recovers");
                 break Exit::Failure;
             }
-            _ = ticks.tick() => if watch.has_changed() { reload(arguments, filter, &gateway) },
+            _ = ticks.tick() => reload.look(),
         }
     };
     tokio::select! {
@@ -81,6 +86,18 @@ async fn serve(
             Ok(exit)
         }
     }
+}
+
+/// What can be changed while running, in the order in which it is.
+fn live(filter: LogFilter, gateway: &Gateway) -> Vec<Live> {
+    let buckets = Arc::clone(&gateway.buckets);
+    vec![
+        Live::new("log", move |settings| filter.set(&settings.log)),
+        Live::new("admission", move |settings| {
+            buckets.reconfigure(&settings.admission);
+            Ok(())
+        }),
+    ]
 }
 
 /// Starts a gateway; what hinders it becomes a sentence.
@@ -112,47 +129,6 @@ pub(super) async fn start(settings: &Settings) -> Result<Gateway, Failure> {
         };
         Failure::new(exit, error.to_string())
     })
-}
-
-/// Takes over what can be changed while running: the log filter. A bad file keeps the old one.
-fn reload(arguments: &ConfigArguments, filter: &LogFilter, gateway: &Gateway) {
-    let reloaded = config::load(arguments)
-        .map_err(|failure| failure.message)
-        .and_then(|loaded| filter.set(&loaded.settings.log));
-    let gauge = gateway.metrics.gauge("floodgate_config_last_reload_successful", &[]);
-    match reloaded {
-        Ok(()) => {
-            gauge.set(1.0);
-            info!("configuration reloaded");
-        }
-        Err(error) => {
-            gauge.set(0.0);
-            error!(%error, "the configuration was not reloaded; the old one stays");
-        }
-    }
-}
-
-/// The configuration file's last change.
-struct Watch {
-    file: Option<std::path::PathBuf>,
-    changed: Option<std::time::SystemTime>,
-}
-
-impl Watch {
-    fn new(arguments: &ConfigArguments) -> Self {
-        let named = arguments.config.clone();
-        let file = named.or_else(|| std::env::var_os("FLOODGATE_CONFIG").map(Into::into));
-        let mut watch = Self { file, changed: None };
-        watch.has_changed();
-        watch
-    }
-
-    fn has_changed(&mut self) -> bool {
-        let Some(file) = &self.file else { return false };
-        let changed = std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok();
-        let before = std::mem::replace(&mut self.changed, changed);
-        before != changed
-    }
 }
 
 /// What a signal asks for.

@@ -178,21 +178,25 @@ impl Layer {
     }
 }
 
+/// Parts that a key has at most, where it is known.
+const PARTS_MAX: usize = 4;
+
+/// Puts a value where its key says, into tables that are made as needed. What stood in the way of a
+/// table is gone: that key is wrong, and is told of by its other name.
 fn insert(dict: &mut Dict, key: &str, value: Value) {
-    let Some((table, rest)) = key.split_once('.') else {
-        dict.insert(key.to_owned(), value);
-        return;
-    };
-    let mut inner = match dict.remove(table) {
-        Some(Value::Dict(_, inner)) => inner,
-        Some(_) | None => Dict::new(),
-    };
-    // Keys have as many parts as they have dots: at most one, where the key is known.
-    match rest.split_once('.') {
-        None => _ = inner.insert(rest.to_owned(), value),
-        Some(_) => _ = inner.insert(rest.replace('.', "__"), value),
+    let mut parts: Vec<&str> = key.splitn(PARTS_MAX, '.').collect();
+    let last = parts.pop().unwrap_or_default();
+    let mut table = dict;
+    for part in parts {
+        let inner = table.entry(part.to_owned()).or_insert_with(|| Value::from(Dict::new()));
+        if !matches!(inner, Value::Dict(..)) {
+            *inner = Value::from(Dict::new());
+        }
+        let Value::Dict(_, inner) = inner else { return };
+        table = inner;
     }
-    dict.insert(table.to_owned(), Value::from(inner));
+    // A name with a dot is no key.
+    table.insert(last.replace('.', "__"), value);
 }
 
 impl Provider for Layer {
@@ -269,6 +273,7 @@ fn variable(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::HeaderStyle;
 
     fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -320,11 +325,20 @@ mod tests {
         let given = environment(&[
             ("FLOODGATE_ADMIN_TOKEN", "1234567890123456"),
             ("FLOODGATE_TRUSTED_PROXIES", "[\"10.0.0.0/8\"]"),
+            ("FLOODGATE_ADMISSION__PER_USER__RATE", "0.5"),
+            ("FLOODGATE_ADMISSION__READS__PER_IP__BURST", "7"),
+            ("FLOODGATE_ADMISSION__HEADERS", "both"),
         ]);
         let loaded = load(&flags(&[]), given).unwrap();
         assert_eq!(loaded.settings.admin_token.as_deref(), Some("1234567890123456"));
         assert_eq!(loaded.settings.trusted_proxies, ["10.0.0.0/8".parse().unwrap()]);
+        let admission = &loaded.settings.admission;
+        assert_eq!((admission.per_user.rate, admission.per_user.burst), (0.5, 10));
+        assert_eq!((admission.reads.per_ip.rate, admission.reads.per_ip.burst), (1_000.0, 7));
+        assert_eq!(admission.headers, HeaderStyle::Both);
         assert!(load(&flags(&[("ledger.lanes", "many")]), []).is_err());
+        let quick = load(&flags(&[("admission.per_user.rate", "1e9")]), []).unwrap_err();
+        assert!(quick.to_string().contains("admission.per_user.rate"), "{quick}");
     }
 
     /// Every value that is wrong is told, not just the first; and lists may be written as people do.
@@ -332,11 +346,12 @@ mod tests {
     fn all_faults_at_once() {
         let given = environment(&[
             ("FLOODGATE_LISTEN", "here"),
+            ("FLOODGATE_ADMISSION__READS__PER_IP__RATE", "fast"),
             ("FLOODGATE_OPS_LISTEN", "there"),
             ("FLOODGATE_LEDGER__LANES", "many"),
         ]);
         let error = load(&flags(&[]), given).unwrap_err();
-        assert_eq!(error.0.len(), 3, "{error}");
+        assert_eq!(error.0.len(), 4, "{error}");
         let given = environment(&[("FLOODGATE_TRUSTED_PROXIES", "10.0.0.0/8, ::1/128")]);
         assert_eq!(load(&flags(&[]), given).unwrap().settings.trusted_proxies.len(), 2);
     }

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::http::Auth;
+use crate::admission::AdmissionSettings;
+use crate::http::{Auth, ClientAddress};
 use crate::ledger::Durability;
 use crate::ledger::redis::server::Server;
 use crate::limits;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub auth: Auth,
     /// Peers whose `X-User-Id` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Which header of theirs names the client.
+    pub client_address: ClientAddress,
     /// What a 201 promises.
     pub durability: Durability,
     /// Who may operate; made once and kept in the data dir where none is given.
@@ -47,6 +50,8 @@ pub struct Settings {
     pub ledger: LedgerSettings,
     /// The books, in SQLite or PostgreSQL.
     pub store: StoreSettings,
+    /// Who may ask how often.
+    pub admission: AdmissionSettings,
 }
 
 /// Keys of the books.
@@ -119,6 +124,7 @@ impl Default for Settings {
             database_url: None,
             auth: Auth::Header,
             trusted_proxies: loopback(),
+            client_address: ClientAddress::Auto,
             durability: Durability::Fsync,
             admin_token: None,
             secret: None,
@@ -127,6 +133,7 @@ impl Default for Settings {
             i_know_this_is_insecure: false,
             ledger: LedgerSettings::default(),
             store: StoreSettings::default(),
+            admission: AdmissionSettings::default(),
         }
     }
 }
@@ -208,6 +215,7 @@ impl Settings {
                 self.listen
             ));
         }
+        faults.extend(self.admission.faults());
         if let Err(error) = self.log.parse::<tracing_subscriber::EnvFilter>() {
             faults.push(format!("log: {error}"));
         }
@@ -242,6 +250,7 @@ impl fmt::Debug for Settings {
             .field("database_url", &hidden(&self.database_url))
             .field("auth", &self.auth)
             .field("trusted_proxies", &self.trusted_proxies)
+            .field("client_address", &self.client_address)
             .field("durability", &self.durability)
             .field("admin_token", &hidden(&self.admin_token))
             .field("secret", &hidden(&self.secret))
@@ -251,6 +260,7 @@ impl fmt::Debug for Settings {
             .field("ledger", &self.ledger)
             .field("store.connections", &self.store.connections)
             .field("store.migrate_url", &hidden(&self.store.migrate_url))
+            .field("admission", &self.admission)
             .finish()
     }
 }

@@ -8,6 +8,8 @@ use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICAT
 use serde_json::{Map, Value, json};
 
 use super::answer::{self, Answer};
+use super::rate;
+use crate::admission::{RateLimited, Standing};
 use crate::carts::CartRefusal;
 use crate::clock::Millis;
 use crate::gate::Denied;
@@ -84,6 +86,12 @@ impl From<Refusal> for Problem {
     }
 }
 
+impl From<RateLimited> for Problem {
+    fn from(limited: RateLimited) -> Self {
+        Problem::Denied(Denied::RateLimited(limited))
+    }
+}
+
 impl From<CartRefusal> for Problem {
     fn from(refusal: CartRefusal) -> Self {
         match refusal {
@@ -149,6 +157,7 @@ impl Problem {
     /// The answer. `now` is for saying how long until a sale opens.
     pub(super) fn into_answer(self, now: Millis) -> Answer {
         let allow = if let Problem::MethodNotAllowed { allow } = self { Some(allow) } else { None };
+        let standing = self.standing();
         // What is left of a body that was not read is not worth reading.
         let closes = matches!(
             self,
@@ -169,8 +178,12 @@ impl Problem {
         let media = HeaderValue::from_static("application/problem+json");
         let mut answer = answer::of(status, media, body.to_string());
         let headers = answer.headers_mut();
-        if let Some((least, spread)) = retry {
-            headers.insert(RETRY_AFTER, HeaderValue::from(fastrand::u64(least..=least + spread)));
+        let retry = retry.map(|(least, spread)| fastrand::u64(least..=least + spread));
+        if let Some(seconds) = retry {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(standing) = standing {
+            rate::tell(headers, &standing, retry);
         }
         if let Some(allow) = allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
@@ -182,6 +195,13 @@ impl Problem {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         answer
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        if let Problem::Denied(Denied::RateLimited(RateLimited(standing))) = self {
+            return Some(*standing);
+        }
+        None
     }
 
     fn shape(self, now: Millis) -> Shape {
@@ -280,6 +300,17 @@ fn denied_shape(denied: Denied, now: Millis) -> Shape {
     let code = denied.code();
     match denied {
         Denied::Refused(refusal) => refusal_shape(code, refusal, now),
+        Denied::RateLimited(limited) => {
+            let (least, spread) = limited.retry_seconds();
+            Shape::new(
+                429,
+                code,
+                "Too many requests",
+                "this is asked for more often than is allowed; nothing was done",
+            )
+            .retry(least, spread)
+            .with("scope", json!(limited.0.limit.scope()))
+        }
         Denied::Overloaded => Shape::new(
             503,
             code,

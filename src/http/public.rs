@@ -7,7 +7,7 @@ mod reservations;
 mod route;
 mod sales;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,14 +22,17 @@ use self::meter::Meter;
 use self::route::{Route, Router};
 use super::answer::{self, Answer};
 use super::caller::Identity;
+use super::client::{ClientAddress, Clients};
 use super::problem::Problem;
 use super::request::{Head, REQUEST_ID};
 use super::server::Service;
+use crate::admission::{Admitted, Asking, Buckets};
 use crate::carts::CartCache;
 use crate::clock::Clock;
 use crate::gate::{Denied, Gate};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::sale::UserId;
 use crate::store::{Job, Store};
 
 pub use reservations::to_json as reservation_json;
@@ -43,36 +46,57 @@ pub struct Public {
     carts: Arc<CartCache>,
     clock: Arc<dyn Clock>,
     identity: Identity,
+    clients: Clients,
+    buckets: Arc<Buckets>,
     router: Router,
     meter: Meter,
     draining: AtomicBool,
 }
 
+/// What the public listener is made of.
+pub struct Parts {
+    /// The way to the ledger.
+    pub gate: Arc<Gate>,
+    /// The books.
+    pub store: Arc<dyn Store>,
+    /// Carts that were read lately.
+    pub carts: Arc<CartCache>,
+    /// This gateway's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Whom to believe.
+    pub identity: Identity,
+    /// Which header names the client.
+    pub client_address: ClientAddress,
+    /// The token buckets.
+    pub buckets: Arc<Buckets>,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+}
+
 /// A request on its way through a handler.
 struct Call {
     peer: SocketAddr,
+    /// By which address its sender is limited, if by any.
+    client: Option<IpAddr>,
     head: Head,
     body: Incoming,
 }
 
 impl Public {
     /// The public API over these.
-    pub fn new(
-        gate: Arc<Gate>,
-        store: Arc<dyn Store>,
-        carts: Arc<CartCache>,
-        clock: Arc<dyn Clock>,
-        identity: Identity,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { gate, store, carts, clock, identity, client_address, buckets, metrics } = parts;
+        let trusted = identity.trusted_proxies.clone();
         Self {
             gate,
             store,
             carts,
             clock,
             identity,
+            clients: Clients::new(client_address, trusted, &metrics),
+            buckets,
             router: Router::new(),
-            meter: Meter::new(metrics),
+            meter: Meter::new(&metrics),
             draining: AtomicBool::new(false),
         }
     }
@@ -91,8 +115,14 @@ impl Public {
             ref method => method.clone(),
         };
         match (&route, method) {
-            (Route::Sales, Method::GET) => Ok(self.list_sales(&call.head)),
-            (Route::Sale { sale }, Method::GET) => self.show_sale(sale, &call.head),
+            (Route::Sales, Method::GET) => {
+                self.admit_read(&call, None)?;
+                Ok(self.list_sales(&call.head))
+            }
+            (Route::Sale { sale }, Method::GET) => {
+                self.admit_read(&call, None)?;
+                self.show_sale(sale, &call.head)
+            }
             (Route::Reservations { sale }, Method::POST) => self.reserve(sale, call).await,
             (Route::Reservation { id }, Method::GET) => self.show_reservation(id, call).await,
             (Route::Reservation { id }, Method::DELETE) => self.cancel(id, call).await,
@@ -105,6 +135,7 @@ impl Public {
             (Route::CartItem { item }, Method::PUT) => self.put_in_cart(item, call).await,
             (Route::CartItem { item }, Method::DELETE) => self.take_out_of_cart(item, call).await,
             (Route::Time, Method::GET) => {
+                self.admit_read(&call, None)?;
                 let now = self.clock.now();
                 let body = json!({ "server_time": now.to_string(), "unix_ms": now.0 });
                 Ok(answer::value(StatusCode::OK, &body))
@@ -114,6 +145,28 @@ impl Public {
             }
             (route, _) => Err(Problem::MethodNotAllowed { allow: route.allow() }),
         }
+    }
+
+    /// Who reads, or cancels; a refusal if they do it too often.
+    fn reader(&self, call: &Call) -> Result<UserId, Problem> {
+        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        self.admit_read(call, Some(&user))?;
+        Ok(user)
+    }
+
+    fn admit_read(&self, call: &Call, user: Option<&UserId>) -> Result<(), Problem> {
+        let asking = Asking { user: user.map(UserId::as_str), client: call.client, sale: None };
+        Ok(self.buckets.admit_read(asking)?)
+    }
+
+    /// Lets a write through that is in no sale.
+    async fn admit_write(
+        &self,
+        user: &UserId,
+        client: Option<IpAddr>,
+    ) -> Result<Admitted, Problem> {
+        let asking = Asking { user: Some(user.as_str()), client, sale: None };
+        Ok(self.buckets.admit_write(asking).await?)
     }
 
     /// Waits for the store within bounds; `late` is what is told beyond them.
@@ -138,7 +191,8 @@ impl Service for Public {
         let path = head.uri.clone();
         let route = self.router.route(path.path());
         let meter = self.meter.of(route.as_ref());
-        let call = Call { peer, head, body };
+        let client = self.clients.address(peer.ip(), &head.headers);
+        let call = Call { peer, client, head, body };
         let mut answer = match self.dispatch(route, call).await {
             Ok(answer) => answer,
             Err(problem) => {

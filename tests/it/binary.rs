@@ -162,8 +162,18 @@ impl Serving {
         Self::start_in(dir, more, &[]).await
     }
 
-    /// In an environment with these variables.
+    /// In an environment with these variables. Without limits for users: who asks how often is not
+    /// what most tests are about.
     pub async fn start_in(dir: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
+        let unlimited = [
+            ("FLOODGATE_ADMISSION__PER_USER__RATE", "0"),
+            ("FLOODGATE_ADMISSION__READS__PER_USER__RATE", "0"),
+        ];
+        Self::start_limited(dir, more, &[variables, &unlimited].concat()).await
+    }
+
+    /// The same with the limits of its configuration.
+    pub async fn start_limited(dir: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let any_port = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
         let mut command = floodgate(&["serve", "--data-dir", dir.to_str().unwrap()]);
         command.args(any_port).args(more).envs(variables.iter().copied());

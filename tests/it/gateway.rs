@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::Path;
 
+use floodgate::admission::AdmissionSettings;
 use floodgate::app::{self, Gateway};
 use floodgate::audit::{self, LedgerAt};
 use floodgate::config::Settings;
@@ -30,12 +31,13 @@ impl Deref for TestGateway {
 }
 
 impl TestGateway {
-    /// With the default settings.
+    /// With the default settings, but for the limits on requests: who asks how often is not what most
+    /// tests are about.
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    /// With other settings.
+    /// With other settings, limits on requests among them.
     pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -43,6 +45,7 @@ impl TestGateway {
             listen: any_port,
             ops_listen: any_port,
             data_dir: dir.path().to_owned(),
+            admission: AdmissionSettings::unlimited(),
             ..Settings::default()
         };
         change(&mut settings);

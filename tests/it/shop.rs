@@ -63,6 +63,14 @@ impl Shop {
         self.admin("POST", &format!("/admin/v1/sales/{sale}/{step}")).send().await
     }
 
+    /// What a series of the metrics stands at; 0 where it is not there.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let scrape = self.stranger("GET", "/metrics").send().await;
+        let text = String::from_utf8_lossy(&scrape.body).into_owned();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
     /// A request for units of an item of [`SALE`].
     pub fn want(&self, user: &str, item: &str, quantity: i64) -> Call {
         let body = json!({ "item_id": item, "quantity": quantity });

@@ -3,6 +3,7 @@
 //! The version is the tag. A write with `If-Match` happens only to the version that it names; without
 //! one it happens to whatever is there.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +13,13 @@ use serde::Deserialize;
 
 use super::reservations::Quantity;
 use super::{Call, Public};
+use crate::admission::Admitted;
 use crate::carts::{Cart, CartChange, CartKey, CartRefusal};
 use crate::gate::Denied;
 use crate::http::answer::{self, Answer};
 use crate::http::body;
 use crate::http::problem::Problem;
+use crate::http::rate;
 use crate::http::request::Head;
 use crate::limits;
 use crate::sale::{ItemId, Refusal, UserId};
@@ -41,7 +44,7 @@ const GUEST_RANDOM_MIN: usize = 16;
 
 impl Public {
     pub(super) async fn show_cart(&self, call: Call) -> Result<Answer, Problem> {
-        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let user = self.reader(&call)?;
         let reading = match self.carts.get(&user) {
             Ok(cart) => return Ok(shown(&cart)),
             Err(reading) => reading,
@@ -75,20 +78,20 @@ impl Public {
         if !self.gate.catalog().has_item(&item) {
             return Err(Refusal::UnknownItem(item).into());
         }
-        self.change_cart(user, expected, change(item, quantity)).await
+        self.change_cart(user, call.client, expected, change(item, quantity)).await
     }
 
     pub(super) async fn take_out_of_cart(&self, item: &str, call: Call) -> Result<Answer, Problem> {
         let user = self.identity.require(call.peer.ip(), &call.head)?;
         let expected = if_match(&call.head)?;
         let item = ItemId::parse(item).map_err(|_| Problem::NotFound)?;
-        self.change_cart(user, expected, CartChange::Remove { item }).await
+        self.change_cart(user, call.client, expected, CartChange::Remove { item }).await
     }
 
     pub(super) async fn clear_cart(&self, call: Call) -> Result<Answer, Problem> {
         let user = self.identity.require(call.peer.ip(), &call.head)?;
         let expected = if_match(&call.head)?;
-        self.change_cart(user, expected, CartChange::Clear).await
+        self.change_cart(user, call.client, expected, CartChange::Clear).await
     }
 
     /// A guest has logged in: what they had put into their cart comes into the user's.
@@ -109,24 +112,28 @@ impl Public {
                  characters that nobody can guess"
             ))
         })?;
+        let admitted = self.admit_write(&user, call.client).await?;
         let keys = vec![CartKey::of(&guest), CartKey::of(&user)];
-        self.changed(self.store.merge_carts(guest, user, expected), keys).await
+        self.changed(self.store.merge_carts(guest, user, expected), keys, admitted).await
     }
 
     async fn change_cart(
         &self,
         user: UserId,
+        client: Option<IpAddr>,
         expected: Option<u64>,
         change: CartChange,
     ) -> Result<Answer, Problem> {
+        let admitted = self.admit_write(&user, client).await?;
         let keys = vec![CartKey::of(&user)];
-        self.changed(self.store.change_cart(user, expected, change), keys).await
+        self.changed(self.store.change_cart(user, expected, change), keys, admitted).await
     }
 
     async fn changed(
         &self,
         change: Job<'_, Result<Cart, CartRefusal>>,
         keys: Vec<CartKey>,
+        admitted: Admitted,
     ) -> Result<Answer, Problem> {
         let changed = self.ask_store(change, Denied::OutcomeUnknown).await;
         self.carts.forget(&keys);
@@ -138,7 +145,11 @@ impl Public {
                 carts.forget(&keys);
             });
         }
-        Ok(shown(&changed??))
+        let mut answer = shown(&changed??);
+        if let Some(standing) = &admitted.standing {
+            rate::tell(answer.headers_mut(), standing, None);
+        }
+        Ok(answer)
     }
 }
 

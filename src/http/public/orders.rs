@@ -14,7 +14,7 @@ use crate::sale::ReservationId;
 impl Public {
     /// Newest first, in pages: `?limit=` and `?after=`, which is the last page's `next`.
     pub(super) async fn list_orders(&self, call: Call) -> Result<Answer, Problem> {
-        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let user = self.reader(&call)?;
         let most = limits::ORDERS_PAGE_MAX;
         let limit = call.head.number("limit", most, 1..=most)?;
         let after = match call.head.query("after") {
@@ -33,7 +33,7 @@ impl Public {
     }
 
     pub(super) async fn show_order(&self, id: &str, call: Call) -> Result<Answer, Problem> {
-        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let user = self.reader(&call)?;
         let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
         let order = self.ask_store(self.store.order(user, id), Denied::Overloaded).await?;
         let order = order.ok_or(Problem::NotFound)?;

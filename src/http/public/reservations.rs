@@ -16,6 +16,7 @@ use crate::http::body::{self, Object};
 use crate::http::caller::parse_user;
 use crate::http::key;
 use crate::http::problem::Problem;
+use crate::http::rate;
 use crate::ledger::Durability;
 use crate::limits;
 use crate::orders::lines_json;
@@ -96,14 +97,14 @@ impl Public {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Problem::Draining);
         }
-        let Call { peer, head, body } = call;
+        let Call { peer, client, head, body } = call;
         let user = self.identity.of_headers(peer.ip(), &head)?;
         let key = key::of_header(&head)?;
         let body = body::read(&head, body, limits::BODY_BYTES_MAX).await?;
         let wish: Wish<'_> = body::parse(&head, &body)?;
         let (user, key) = self.identify(&wish, user, key)?;
         let lines = lines(wish)?;
-        let granted = self.gate.reserve(sale, Purchase { user, key, lines }).await?;
+        let granted = self.gate.reserve(sale, Purchase { user, client, key, lines }).await?;
         Ok(self.granted(&granted))
     }
 
@@ -138,7 +139,7 @@ impl Public {
     }
 
     fn granted(&self, granted: &Granted) -> Answer {
-        let Granted { reservation, replayed } = granted;
+        let Granted { reservation, replayed, standing } = granted;
         // The answer to a retry is the answer that was lost, whatever has become of it since.
         let body = to_json(reservation, Status::Held, self.gate.durability());
         let answer = answer::json(StatusCode::CREATED, body);
@@ -147,18 +148,21 @@ impl Public {
         if *replayed {
             answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         }
+        if let Some(standing) = standing {
+            rate::tell(answer.headers_mut(), standing, None);
+        }
         answer
     }
 
     pub(super) async fn show_reservation(&self, id: &str, call: Call) -> Result<Answer, Problem> {
-        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let user = self.reader(&call)?;
         let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
         let reservation = self.gate.find(user, id).await?;
         Ok(self.shown(&reservation))
     }
 
     pub(super) async fn cancel(&self, id: &str, call: Call) -> Result<Answer, Problem> {
-        let user = self.identity.require(call.peer.ip(), &call.head)?;
+        let user = self.reader(&call)?;
         let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
         let reservation = self.gate.cancel(user, id).await?;
         Ok(self.shown(&reservation))
