@@ -31,7 +31,9 @@ pub fn run() -> Exit {
         Command::Demo(options) => demo::run(&options, json),
         Command::Sale { ops, command } => sale::run(&ops, command, json),
         Command::Deadletters { ops, command } => deadletters::run(&ops, &command, json),
-        Command::Audit { config, sale } => audit::run(&config, sale.as_deref(), json),
+        Command::Audit { config, sale, log_marks } => {
+            audit::run(&config, sale.as_deref(), &log_marks, json)
+        }
         Command::Reconcile { config, sale, repair } => {
             reconcile::run(&config, sale.as_deref(), repair, json)
         }

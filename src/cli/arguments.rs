@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::audit::LogMark;
 use crate::config::Flags;
 
 /// A flash-sale gateway: never oversold, nothing promised is lost, the last unit sells.
@@ -68,6 +69,10 @@ Exit codes: 0 everything holds, 3 a promise is broken, 4 there is nothing to aud
         #[arg(long, value_name = "ID")]
         sale: Option<String>,
     },
+        /// A link of the audit log that was seen before, and must still be there. May be repeated.
+        #[arg(long = "log-mark", value_name = "LANE:LINK:HASH", value_parser = log_mark,
+              allow_hyphen_values = true)]
+        log_marks: Vec<LogMark>,
     /// See and settle what the writer could not put into the books.
     #[command(after_help = "Examples:
   floodgate deadletters list
@@ -167,6 +172,10 @@ impl ConfigArguments {
             ("listen", &self.listen),
             ("ops_listen", &self.ops_listen),
             ("data_dir", &self.data_dir),
+fn log_mark(text: &str) -> Result<LogMark, String> {
+    LogMark::parse(text).ok_or_else(|| "must be LANE:LINK:HASH".to_owned())
+}
+
             ("redis_url", &self.redis_url),
             ("database_url", &self.database_url),
             ("auth", &self.auth),
