@@ -13,6 +13,7 @@ mod reconcile;
 mod sale;
 mod serve;
 mod table;
+mod token;
 
 use std::io::Write;
 
@@ -37,6 +38,7 @@ pub fn run() -> Exit {
         Command::Reconcile { config, sale, repair } => {
             reconcile::run(&config, sale.as_deref(), repair, json)
         }
+        Command::Token { command } => token::run(&command, json),
         Command::Doctor { config } => doctor::run(&config, json),
         Command::Config { command } => config::run(&command, json),
         Command::Healthcheck { ops } => healthcheck::run(&ops, json),

@@ -90,7 +90,8 @@ pub(super) async fn start(settings: &Settings) -> Result<Gateway, Failure> {
             StartError::Ledger(OpenError::Amnesia { .. }) => Exit::Broken,
             StartError::Redis(
                 redis::OpenError::Server(ServerError::Unfit(_)) | redis::OpenError::Foreign(_),
-            ) => Exit::Configuration,
+            )
+            | StartError::Identity(_) => Exit::Configuration,
             StartError::Store(
                 BooksError::Settings(_)
                 | BooksError::Foreign { .. }
@@ -118,7 +119,8 @@ pub(super) async fn start(settings: &Settings) -> Result<Gateway, Failure> {
 fn reload(arguments: &ConfigArguments, filter: &LogFilter, gateway: &Gateway) {
     let reloaded = config::load(arguments)
         .map_err(|failure| failure.message)
-        .and_then(|loaded| filter.set(&loaded.settings.log));
+        .and_then(|loaded| filter.set(&loaded.settings.log))
+        .and_then(|()| gateway.reload_identity());
     let gauge = gateway.metrics.gauge("floodgate_config_last_reload_successful", &[]);
     match reloaded {
         Ok(()) => {

@@ -63,6 +63,11 @@ impl TestGateway {
         self.dir.path()
     }
 
+    /// Has it read keys and lists once more.
+    pub fn reload_identity(&self) -> Result<(), String> {
+        self.gateway.reload_identity()
+    }
+
     /// Takes the gateway down in good order and calls `meanwhile` while nothing runs; then another
     /// gateway takes over the data dir.
     pub async fn restart(self, meanwhile: impl AsyncFnOnce()) -> Self {

@@ -13,12 +13,15 @@
 mod binary;
 mod crowd;
 mod gateway;
+mod issuer;
 mod patience;
 mod prepared;
 mod request;
 mod shop;
 
 mod admin_endings;
+mod admin_roles;
+mod audit_log;
 mod bad_input;
 mod bad_reservations;
 mod cart_crowd;
@@ -30,6 +33,7 @@ mod drain;
 mod endings;
 mod expiry;
 mod faults;
+mod identity;
 mod latch;
 mod limits;
 mod ops_api;
