@@ -2,6 +2,8 @@
 //!
 //! "remembered" is the same token again and again, so its look-up is always in the processor's caches.
 
+#![allow(clippy::expect_used, reason = "a measurement that cannot go on says where, by panicking")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 

@@ -121,6 +121,8 @@ fn algorithm_of(jwk: &Jwk) -> Option<Algorithm> {
     (signs && verifies && fits).then_some(algorithm)
 }
 
+type ReadPem = fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>;
+
 fn of_pem(text: &str) -> Result<Vec<Key>, String> {
     const BEGIN: &str = "-----BEGIN ";
     let mut keys = Vec::new();
@@ -134,7 +136,7 @@ fn of_pem(text: &str) -> Result<Vec<Key>, String> {
             return Err(fault(format!("{label:?} is no public key")));
         }
         let pem = format!("{BEGIN}{block}");
-        let readers: [(Algorithm, fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>); 3] = [
+        let readers: [(Algorithm, ReadPem); 3] = [
             (Algorithm::EdDSA, DecodingKey::from_ed_pem),
             (Algorithm::ES256, DecodingKey::from_ec_pem),
             (Algorithm::RS256, DecodingKey::from_rsa_pem),
