@@ -26,9 +26,11 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{LedgerSettings, Settings};
 use crate::engine::Position;
 use crate::gate::{self, Gate};
-use crate::http::ops::{self, Ops, Secret, State};
+use crate::http::ops::{self, Ops, State};
 use crate::http::public::{self, Public};
-use crate::http::{Identity, Tuning, bind, serve};
+use crate::http::{Auth, Identity, Tuning, bind, serve};
+use crate::identity::admins::Admins;
+use crate::identity::tokens::Tokens;
 use crate::ledger::embedded::{self, DataDirLock, Owners};
 use crate::ledger::redis;
 use crate::ledger::redis::server::Server;
@@ -56,6 +58,10 @@ pub struct Gateway {
     pub buckets: Arc<Buckets>,
     /// The admin token, if it was made just now.
     pub new_token: Option<String>,
+    /// What buyers' tokens are verified by, where that is how they are known.
+    pub tokens: Option<Arc<Tokens>>,
+    /// Who operates.
+    pub admins: Arc<Admins>,
     public: Arc<Public>,
     state: watch::Sender<State>,
     failed: watch::Receiver<bool>,
@@ -96,6 +102,9 @@ pub enum StartError {
     /// The admin token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// Keys of buyers' tokens, or hashes of operators'.
+    #[error("{0}")]
+    Identity(String),
     /// The books do not answer.
     #[error("the books do not answer: {0}")]
     Books(#[from] crate::store::StoreError),
@@ -120,8 +129,13 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let catalog = Arc::new(Catalog::default());
+        let tokens = tokens(settings, &clock)?;
+        let failures = metrics.counter("floodgate_admin_auth_failures_total", &[]);
+        let admins = Admins::new(settings.admin_tokens_file.clone(), failures);
+        let admins = admins.map_err(StartError::Identity)?;
         let lock = embedded::lock_data_dir(dir)?;
         let (token, new_token) = token::load(settings)?;
+        let admins = Arc::new(admins.with_own(&token));
         let books = books::Opened::open(settings).await?;
         let store = Arc::clone(&books.store);
         let mut digested = Vec::new();
@@ -193,15 +207,18 @@ impl Gateway {
             carts: Arc::clone(&carts),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
-            token: Secret::new(token),
+            admins: Arc::clone(&admins),
             progress,
             state: state_receiver,
             failed: failed.clone(),
         }));
         let (stop_ops, ops_stops) = watch::channel(false);
         let ops = spawn_ops(ends.ops, ops, ops_stops)?;
-        let identity =
-            Identity { auth: settings.auth, trusted_proxies: settings.trusted_proxies.clone() };
+        let identity = Identity {
+            auth: settings.auth,
+            trusted_proxies: settings.trusted_proxies.clone(),
+            tokens: tokens.clone(),
+        };
         let public = Arc::new(Public::new(public::Parts {
             gate,
             store,
@@ -228,6 +245,8 @@ impl Gateway {
             metrics,
             buckets,
             new_token,
+            tokens,
+            admins,
             public,
             state,
             failed,
@@ -275,6 +294,17 @@ impl Gateway {
         // Nothing writes to the data dir any more.
         drop(lock);
         info!("drained");
+    }
+}
+
+/// How buyers' tokens are verified, if they are what buyers are known by.
+fn tokens(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Tokens>>, StartError> {
+    match settings.auth {
+        Auth::Header | Auth::Insecure => Ok(None),
+        Auth::Jwt => {
+            let tokens = Tokens::new(&settings.jwt, Arc::clone(clock));
+            Ok(Some(Arc::new(tokens.map_err(StartError::Identity)?)))
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 mod books;
 mod findings;
 mod fold;
+mod log;
 mod source;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use crate::store::snapshot::{Snapshot, SnapshotError};
 use crate::store::{Mend, StoreAt};
 
 pub use findings::Check;
+pub use log::{LogEnd, LogMark};
 
 /// What an audit found.
 #[derive(Debug, Serialize)]
@@ -40,6 +42,8 @@ pub struct Report {
     pub sales: Vec<SaleTotals>,
     /// Events that the books have not digested yet.
     pub undigested: u64,
+    /// Where the audit log of each lane ends.
+    pub audit_log: Vec<LogEnd>,
     /// What would make the books what the ledger's events say; nothing where those are in doubt.
     #[serde(skip)]
     pub mends: Vec<Mend>,
@@ -140,6 +144,20 @@ pub fn run(
     store: &StoreAt,
     sale: Option<&SaleId>,
 ) -> Result<Report, AuditError> {
+    run_with(dir, ledger, store, sale, &[])
+}
+
+/// The same, and looks for links of the audit log that were seen before.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    dir: &Path,
+    ledger: LedgerAt<'_>,
+    store: &StoreAt,
+    sale: Option<&SaleId>,
+    marks: &[LogMark],
+) -> Result<Report, AuditError> {
     // One instant of the books first; the lanes, read later, reach at least as far.
     let books = Snapshot::open(store)?;
     let sources = sources(dir, ledger, store)?;
@@ -158,6 +176,7 @@ pub fn run(
     }
     let mended = books.mended()?;
     let counts = books::compare(&books, &folds, &mut findings)?;
+    let audit_log = log::follow(&books, marks, &mut findings)?;
     drop(books);
     let mut undigested = 0;
     for fold in &mut folds {
@@ -181,7 +200,8 @@ pub fn run(
     }
     let mends = findings.take_mends();
     let checks = findings.into_checks();
-    Ok(Report { mended, mends, ok: checks.iter().all(|check| check.ok), checks, sales, undigested })
+    let ok = checks.iter().all(|check| check.ok);
+    Ok(Report { ok, checks, sales, undigested, audit_log, mends, mended })
 }
 
 /// Every lane, and where its records are.

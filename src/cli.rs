@@ -13,6 +13,7 @@ mod reconcile;
 mod sale;
 mod serve;
 mod table;
+mod token;
 
 use std::io::Write;
 
@@ -31,10 +32,13 @@ pub fn run() -> Exit {
         Command::Demo(options) => demo::run(&options, json),
         Command::Sale { ops, command } => sale::run(&ops, command, json),
         Command::Deadletters { ops, command } => deadletters::run(&ops, &command, json),
-        Command::Audit { config, sale } => audit::run(&config, sale.as_deref(), json),
+        Command::Audit { config, sale, log_marks } => {
+            audit::run(&config, sale.as_deref(), &log_marks, json)
+        }
         Command::Reconcile { config, sale, repair } => {
             reconcile::run(&config, sale.as_deref(), repair, json)
         }
+        Command::Token { command } => token::run(&command, json),
         Command::Doctor { config } => doctor::run(&config, json),
         Command::Config { command } => config::run(&command, json),
         Command::Healthcheck { ops } => healthcheck::run(&ops, json),

@@ -147,7 +147,8 @@ impl From<Fault> for Denied {
 impl Gate {
     /// A gate of these parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { ledger, catalog, clock, progress, metrics, durability, buckets, backlog } = parts;
+        let Parts { ledger, catalog, clock, progress, metrics, durability, buckets, backlog } =
+            parts;
         let counter = |gate: &str, outcome: &str| {
             let labels = [("gate", gate.to_owned()), ("outcome", outcome.to_owned())];
             metrics.counter("floodgate_admission_total", &labels)

@@ -22,6 +22,7 @@ pub mod config;
 pub mod engine;
 pub mod gate;
 pub mod http;
+pub mod identity;
 pub mod ledger;
 pub mod limits;
 pub mod logs;

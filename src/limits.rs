@@ -207,6 +207,35 @@ pub const MENDS_AT_ONCE: usize = 500;
 /// Jobs that wait for a connection of the store. One more is answered `overloaded`.
 pub const STORE_QUEUE: usize = 1_024;
 
+/// A buyer's token, in bytes. A longer one is not looked at.
+pub const JWT_BYTES_MAX: usize = 8 * 1024;
+/// A shorter secret of HS256 is weaker than its hash.
+pub const JWT_SECRET_BYTES_MIN: usize = 32;
+/// How far the clock of whoever issues tokens may be off, unless configured.
+pub const JWT_LEEWAY_SECONDS: u64 = 30;
+/// And at most.
+pub const JWT_LEEWAY_SECONDS_MAX: u64 = 300;
+/// A file of keys, in bytes.
+pub const JWT_KEYS_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Keys in it. A file with more is refused.
+pub const JWT_KEYS_MAX: usize = 64;
+/// Keys without an id: each is tried, so that a made-up token costs as many verifications.
+pub const JWT_UNNAMED_KEYS_MAX: usize = 4;
+/// The modulus of an RSA key, in bytes: least and most.
+pub const JWT_RSA_BYTES: (usize, usize) = (256, 1_024);
+/// Tokens that a gateway has verified and remembers. Those that nobody showed lately make room.
+pub const JWT_CACHED: u64 = 100_000;
+/// Names of admin tokens, in bytes.
+pub const ADMIN_NAME_BYTES_MAX: usize = 64;
+/// Admin tokens in a file. A file with more is refused: each request is compared with all.
+pub const ADMIN_TOKENS_MAX: usize = 100;
+/// The file of admin tokens, in bytes.
+pub const ADMIN_TOKENS_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+const _: () = assert!(
+    JWT_BYTES_MAX < CONNECTION_BUFFER_BYTES_MAX,
+    "a token of legal size arrives in one request head"
+);
 const _: () = assert!(
     CONNECTION_BUFFER_BYTES_MAX > BODY_BYTES_MAX,
     "a body of legal size must not be cut by the buffer that it arrives in"

@@ -162,6 +162,10 @@ fn describe() {
     describe_counter!("floodgate_orders_persisted_total", "Orders written to the store.");
     describe_counter!("floodgate_cart_cache_total", "Carts asked for, by whether memory had them.");
     describe_counter!("floodgate_dead_letters_total", "Events that the writer could not digest.");
+    describe_counter!(
+        "floodgate_admin_auth_failures_total",
+        "Requests for operators without a token that is known."
+    );
     describe_gauge!("floodgate_backend_up", "1 while the backend answers.");
     describe_gauge!("floodgate_lane_fenced", "1 while the lane does not sell until reconciled.");
     describe_gauge!("floodgate_build_info", "Always 1; the labels say which build this is.");

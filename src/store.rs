@@ -4,6 +4,7 @@
 //! cursor that says they were digested are one transaction. There is no acknowledgement that could be
 //! lost between the two, and a batch that comes again finds the cursor moved.
 
+pub mod chain;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod digest;
@@ -82,7 +83,9 @@ pub type Job<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send 
 /// - events take effect once: a version that is not higher than the order's is ignored;
 /// - no more than an item's stock is ever allocated, whatever the events say: an event that would
 ///   do so goes to the dead letters;
-/// - a cart change that was answered is durable.
+/// - a cart change that was answered is durable;
+/// - the audit log only grows, and each entry carries the hash of the one before it: the same events make
+///   the same [`chain`] whatever the store.
 pub trait Store: Send + Sync {
     /// Makes these the books of a ledger, unless they are one's already; says whose they are.
     fn bind(&self, ledger: String) -> Job<'_, String>;
@@ -311,6 +314,8 @@ pub struct Digested {
     pub dead_letters: Vec<u64>,
     /// Carts that show something else than before.
     pub carts: Vec<CartKey>,
+    /// Where the lane's audit log ends, if it has grown.
+    pub logged: Option<chain::Tip>,
 }
 
 /// The store gave no answer.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::audit::LogMark;
 use crate::config::Flags;
+use crate::identity::admins::Role;
 
 /// A flash-sale gateway: never oversold, nothing promised is lost, the last unit sells.
 #[derive(Debug, Parser)]
@@ -67,6 +69,10 @@ Exit codes: 0 everything holds, 3 a promise is broken, 4 there is nothing to aud
         /// This sale only.
         #[arg(long, value_name = "ID")]
         sale: Option<String>,
+        /// A link of the audit log that was seen before, and must still be there. May be repeated.
+        #[arg(long = "log-mark", value_name = "LANE:LINK:HASH", value_parser = log_mark,
+              allow_hyphen_values = true)]
+        log_marks: Vec<LogMark>,
     },
     /// See and settle what the writer could not put into the books.
     #[command(after_help = "Examples:
@@ -97,6 +103,17 @@ Exit codes: 0 they agree (now), 3 they do not, 4 there is nothing to look at."
         /// Write what can be written safely, try dead letters again, and say what was done.
         #[arg(long)]
         repair: bool,
+    },
+    /// Make admin tokens.
+    #[command(after_help = "Examples:
+  floodgate token create --name ann --role operate
+  floodgate token create --name grafana --role read | { read token; cat >> admin-tokens; echo $token; }
+
+The first line is the token, which is kept nowhere; the second is for the file of `admin_tokens_file`.")]
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        command: TokenCommand,
     },
     /// Check the surroundings: descriptors, backlog, disk, clock.
     Doctor {
@@ -144,7 +161,7 @@ pub struct ConfigArguments {
     /// Another store [env: DATABASE_URL].
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
-    /// How buyers are told apart: header or insecure [env: FLOODGATE_AUTH] [default: header].
+    /// How buyers are told apart: header, jwt or insecure [env: FLOODGATE_AUTH] [default: header].
     #[arg(long, value_name = "MODE")]
     pub auth: Option<String>,
     /// Take `--auth insecure` on an address that others can reach.
@@ -153,6 +170,10 @@ pub struct ConfigArguments {
     /// Any key of the configuration, such as `ledger.lanes=2`. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub set: Vec<(String, String)>,
+}
+
+fn log_mark(text: &str) -> Result<LogMark, String> {
+    LogMark::parse(text).ok_or_else(|| "must be LANE:LINK:HASH".to_owned())
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -289,6 +310,20 @@ pub enum DeadLetterCommand {
     Drop {
         /// LANE-EPOCH-SEQ, as `list` shows it.
         id: String,
+    },
+}
+
+/// What can be done with admin tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Print a new token, and its line for the file.
+    Create {
+        /// Whose it is: what the audit log will say.
+        #[arg(long)]
+        name: String,
+        /// What it is for.
+        #[arg(long)]
+        role: Role,
     },
 }
 

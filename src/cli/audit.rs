@@ -2,7 +2,7 @@
 
 use super::arguments::ConfigArguments;
 use super::{Exit, Failure, config, say, table};
-use crate::audit::{self, AuditError, LedgerAt, Report};
+use crate::audit::{self, AuditError, LedgerAt, LogMark, Report};
 use crate::config::Settings;
 use crate::sale::SaleId;
 use crate::store::snapshot::SnapshotError;
@@ -10,11 +10,12 @@ use crate::store::snapshot::SnapshotError;
 pub(super) fn run(
     arguments: &ConfigArguments,
     sale: Option<&str>,
+    marks: &[LogMark],
     as_json: bool,
 ) -> Result<Exit, Failure> {
     let settings = config::load(arguments)?.settings;
     let sale = self::sale(sale)?;
-    let report = examine(&settings, sale.as_ref())?;
+    let report = examine_with(&settings, sale.as_ref(), marks)?;
     if as_json {
         let text = serde_json::to_string(&report).unwrap_or_default();
         say!("{text}");
@@ -32,9 +33,17 @@ pub(super) fn sale(given: Option<&str>) -> Result<Option<SaleId>, Failure> {
 
 /// Audits the ledger and the books that the settings name.
 pub(super) fn examine(settings: &Settings, sale: Option<&SaleId>) -> Result<Report, Failure> {
+    examine_with(settings, sale, &[])
+}
+
+fn examine_with(
+    settings: &Settings,
+    sale: Option<&SaleId>,
+    marks: &[LogMark],
+) -> Result<Report, Failure> {
     let store = settings.store_at();
     let store = store.map_err(|fault| Failure::new(Exit::Configuration, fault))?;
-    let report = audit::run(&settings.data_dir, LedgerAt::of(settings), &store, sale);
+    let report = audit::run_with(&settings.data_dir, LedgerAt::of(settings), &store, sale, marks);
     let report = report.map_err(|error| {
         let exit = match error {
             AuditError::Nothing(_)
@@ -87,6 +96,9 @@ pub(super) fn show(report: &Report) {
         if check.broken > check.offenders.len() as u64 {
             say!("        … {} in all", check.broken);
         }
+    }
+    for end in &report.audit_log {
+        say!("      the audit log ends at {}:{}:{}", end.lane, end.links, end.hash);
     }
     say!();
     if report.undigested > 0 {

@@ -3,6 +3,7 @@
 
 mod reload;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,8 +63,12 @@ async fn serve(
         eprintln!("admin token, kept in {dir}/admin.token: {token}");
     }
     let mut failed = gateway.failed();
-    let mut reload =
-        Reload::new(arguments, settings, &gateway.metrics, live(filter.clone(), &gateway));
+    let mut reload = Reload::new(
+        arguments,
+        settings,
+        &gateway.metrics,
+        live(filter.clone(), settings, &gateway),
+    );
     let mut ticks = tokio::time::interval(WATCH_EVERY);
     let exit = loop {
         tokio::select! {
@@ -89,9 +94,18 @@ async fn serve(
 }
 
 /// What can be changed while running, in the order in which it is.
-fn live(filter: LogFilter, gateway: &Gateway) -> Vec<Live> {
+fn live(filter: LogFilter, settings: &Settings, gateway: &Gateway) -> Vec<Live> {
     let buckets = Arc::clone(&gateway.buckets);
+    let (tokens, admins) = (gateway.tokens.clone(), Arc::clone(&gateway.admins));
+    let file = |named: &Option<PathBuf>| named.iter().cloned().collect();
     vec![
+        // What is in these files; which files they are takes a restart.
+        Live::new("the keys in jwt.keys_file", move |_| {
+            tokens.as_ref().map_or(Ok(()), |tokens| tokens.reload())
+        })
+        .with_files(file(&settings.jwt.keys_file)),
+        Live::new("the tokens in admin_tokens_file", move |_| admins.reload())
+            .with_files(file(&settings.admin_tokens_file)),
         Live::new("log", move |settings| filter.set(&settings.log)),
         Live::new("admission", move |settings| {
             buckets.reconfigure(&settings.admission);
@@ -107,7 +121,8 @@ pub(super) async fn start(settings: &Settings) -> Result<Gateway, Failure> {
             StartError::Ledger(OpenError::Amnesia { .. }) => Exit::Broken,
             StartError::Redis(
                 redis::OpenError::Server(ServerError::Unfit(_)) | redis::OpenError::Foreign(_),
-            ) => Exit::Configuration,
+            )
+            | StartError::Identity(_) => Exit::Configuration,
             StartError::Store(
                 BooksError::Settings(_)
                 | BooksError::Foreign { .. }

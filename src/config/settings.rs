@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admission::AdmissionSettings;
 use crate::http::{Auth, ClientAddress};
+use crate::identity::tokens::JwtSettings;
 use crate::ledger::Durability;
 use crate::ledger::redis::server::Server;
 use crate::limits;
@@ -38,6 +39,10 @@ pub struct Settings {
     pub durability: Durability,
     /// Who may operate; made once and kept in the data dir where none is given.
     pub admin_token: Option<String>,
+    /// Others who may see or operate, by the hashes of their tokens.
+    pub admin_tokens_file: Option<PathBuf>,
+    /// Buyers' tokens.
+    pub jwt: JwtSettings,
     /// Signs tokens.
     pub secret: Option<String>,
     /// Log filter, as `RUST_LOG` has it.
@@ -127,6 +132,8 @@ impl Default for Settings {
             client_address: ClientAddress::Auto,
             durability: Durability::Fsync,
             admin_token: None,
+            admin_tokens_file: None,
+            jwt: JwtSettings::default(),
             secret: None,
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
@@ -146,11 +153,16 @@ impl Settings {
     /// A shorter secret can be guessed.
     pub const SECRET_BYTES_MIN: usize = 16;
     /// Keys whose values are never shown.
-    pub const SECRETS: [&str; 5] =
-        ["admin_token", "secret", "redis_url", "database_url", "store.migrate_url"];
+    pub const SECRETS: [&str; 6] =
+        ["admin_token", "secret", "jwt.secret", "redis_url", "database_url", "store.migrate_url"];
     /// Keys whose values are text, whatever they look like.
-    pub(super) const TEXTS: [&str; 9] = [
+    pub(super) const TEXTS: [&str; 14] = [
         "admin_token",
+        "admin_tokens_file",
+        "jwt.secret",
+        "jwt.keys_file",
+        "jwt.issuer",
+        "jwt.audience",
         "secret",
         "redis_url",
         "database_url",
@@ -205,6 +217,7 @@ impl Settings {
         if self.secret.as_ref().is_some_and(|secret| secret.len() < Self::SECRET_BYTES_MIN) {
             faults.push(format!("secret must be at least {} bytes long", Self::SECRET_BYTES_MIN));
         }
+        faults.extend(self.jwt.faults(self.auth == Auth::Jwt));
         if self.auth == Auth::Insecure
             && !self.listen.ip().is_loopback()
             && !self.i_know_this_is_insecure
@@ -253,6 +266,12 @@ impl fmt::Debug for Settings {
             .field("client_address", &self.client_address)
             .field("durability", &self.durability)
             .field("admin_token", &hidden(&self.admin_token))
+            .field("admin_tokens_file", &self.admin_tokens_file)
+            .field("jwt.secret", &hidden(&self.jwt.secret))
+            .field("jwt.keys_file", &self.jwt.keys_file)
+            .field("jwt.issuer", &self.jwt.issuer)
+            .field("jwt.audience", &self.jwt.audience)
+            .field("jwt.leeway_seconds", &self.jwt.leeway_seconds)
             .field("secret", &hidden(&self.secret))
             .field("log", &self.log)
             .field("log_format", &self.log_format)
@@ -276,6 +295,7 @@ mod tests {
         let settings = Settings {
             admin_token: Some(canary.clone()),
             secret: Some(canary.clone()),
+            jwt: JwtSettings { secret: Some(canary.clone()), ..JwtSettings::default() },
             redis_url: Some(canary.clone()),
             database_url: Some(canary.clone()),
             store: StoreSettings { migrate_url: Some(canary.clone()), ..StoreSettings::default() },
@@ -318,6 +338,28 @@ mod tests {
             "insecure",
         ] {
             assert!(faults.iter().any(|fault| fault.contains(key)), "{key}: {faults:?}");
+        }
+        let jwt = |jwt| Settings { auth: Auth::Jwt, jwt, ..Settings::default() }.faults();
+        let none = JwtSettings::default();
+        let long = || Some("s".repeat(32));
+        let file = || Some(PathBuf::from("keys.pem"));
+        assert_eq!(jwt(JwtSettings { secret: long(), ..none.clone() }), Vec::<String>::new());
+        assert_eq!(jwt(JwtSettings { keys_file: file(), ..none.clone() }), Vec::<String>::new());
+        let many = JwtSettings {
+            secret: Some("short".into()),
+            issuer: Some(String::new()),
+            audience: Some(String::new()),
+            leeway_seconds: 301,
+            ..none.clone()
+        };
+        for (settings, keys) in [
+            (none.clone(), &["jwt.secret"][..]),
+            (JwtSettings { secret: long(), keys_file: file(), ..none }, &["contradict"]),
+            (many, &["jwt.secret", "jwt.issuer", "jwt.audience", "jwt.leeway_seconds"]),
+        ] {
+            let faults = jwt(settings);
+            assert_eq!(faults.len(), keys.len(), "{faults:?}");
+            assert!(faults.iter().zip(keys).all(|(fault, key)| fault.contains(key)), "{faults:?}");
         }
         let alone = Settings { durability: Durability::Replicated, ..Settings::default() };
         assert!(alone.faults()[0].contains("durability"), "the embedded ledger has no replicas");

@@ -14,10 +14,9 @@ use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
-use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
 use self::route::{Route, Router};
@@ -28,6 +27,7 @@ use super::server::Service;
 use crate::carts::CartCache;
 use crate::clock::Clock;
 use crate::gate::Gate;
+use crate::identity::admins::{Admin, Admins};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::writer::Progress;
@@ -40,7 +40,7 @@ pub struct Ops {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     progress: Progress,
-    token: Secret,
+    admins: Arc<Admins>,
     router: Router,
     state: watch::Receiver<State>,
     failed: watch::Receiver<bool>,
@@ -53,27 +53,6 @@ pub enum State {
     Serving,
     /// It finishes what it is at.
     Draining,
-}
-
-/// A secret that is compared in constant time and never printed.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps a text.
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    fn is(&self, given: &str) -> bool {
-        bool::from(self.0.as_bytes().ct_eq(given.as_bytes()))
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// What an [`Ops`] is made of.
@@ -91,7 +70,7 @@ pub struct Parts {
     /// How far the books are.
     pub progress: Progress,
     /// Who may operate.
-    pub token: Secret,
+    pub admins: Arc<Admins>,
     /// Where the gateway is in its life.
     pub state: watch::Receiver<State>,
     /// Whether a lane has failed.
@@ -101,26 +80,20 @@ pub struct Parts {
 impl Ops {
     /// The ops API over these.
     pub fn new(parts: Parts) -> Self {
-        let Parts { gate, store, carts, clock, metrics, progress, token, state, failed } = parts;
+        let Parts { gate, store, carts, clock, metrics, progress, admins, state, failed } = parts;
         let router = Router::new();
-        Self { gate, store, carts, clock, metrics, progress, token, router, state, failed }
+        Self { gate, store, carts, clock, metrics, progress, admins, router, state, failed }
     }
 
-    async fn dispatch(&self, head: Head, body: Incoming) -> Result<Answer, Problem> {
+    /// What anybody may ask.
+    async fn tell(&self, head: &Head) -> Result<Answer, Problem> {
         head.check()?;
-        let path = head.uri.path().to_owned();
-        let route = self.router.route(&path);
-        // Whether an admin path exists is nobody's business who may not use it.
-        if path.starts_with("/admin") {
-            self.check_token(&head)?;
-        }
-        let route = route.ok_or(Problem::NotFound)?;
-        let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
-        match (&route, method) {
+        let route = self.router.route(head.uri.path()).ok_or(Problem::NotFound)?;
+        match (&route, head.read_as()) {
             (Route::Live, Method::GET) => {
                 Ok(answer::value(StatusCode::OK, &json!({ "status": "ok" })))
             }
-            (Route::Ready, Method::GET) => Ok(self.ready(&head).await),
+            (Route::Ready, Method::GET) => Ok(self.ready(head).await),
             (Route::Metrics, Method::GET) => Ok(self.scrape().await),
             (Route::Version, Method::GET) => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -130,35 +103,46 @@ impl Ops {
                 ))
             }
             (Route::OpenApi, Method::GET) => Ok(answer::json(StatusCode::OK, OPENAPI)),
-            (Route::Sales, Method::GET) => self.list_sales().await,
-            (Route::Sales, Method::POST) => self.create_sale(&head, body).await,
-            (Route::Sale { sale }, Method::GET) => self.show_sale(sale).await,
-            (Route::ArchiveSale { sale }, Method::POST) => self.archive_sale(sale).await,
-            (Route::MoveSale { sale, step }, Method::POST) => self.move_sale(sale, step).await,
-            (Route::Restock { sale, item }, Method::POST) => {
-                self.restock(sale, item, &head, body).await
-            }
-            (Route::Confirm { id }, Method::POST) => self.confirm(id, &head, body).await,
-            (Route::Cancel { id }, Method::POST) => self.cancel(id, &head, body).await,
-            (Route::AuditLog, Method::GET) => self.audit_log(&head).await,
-            (Route::DeadLetters, Method::GET) => self.dead_letters(&head).await,
-            (Route::DeadLetter { id }, Method::GET) => self.show_dead_letter(id).await,
-            (Route::DeadLetter { id }, Method::DELETE) => self.drop_dead_letter(id).await,
-            (Route::RetryDeadLetter { id }, Method::POST) => self.retry_dead_letter(id).await,
             (route, _) => Err(Problem::MethodNotAllowed { allow: route.allow() }),
         }
     }
 
-    fn check_token(&self, head: &Head) -> Result<(), Problem> {
-        let given = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let scheme_and_token = given.and_then(|given| given.split_once(' '));
-        let token = scheme_and_token
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim());
-        match token {
-            Some(token) if self.token.is(token) => Ok(()),
-            _ => Err(Problem::IdentityRequired),
+    /// What operators ask.
+    async fn operate(&self, head: Head, body: Incoming, admin: &Admin) -> Result<Answer, Problem> {
+        let method = head.read_as();
+        if method != Method::GET && !admin.may_change() {
+            return Err(Problem::Forbidden);
         }
+        let path = head.uri.path().to_owned();
+        let route = self.router.route(&path).ok_or(Problem::NotFound)?;
+        match (&route, method) {
+            (Route::Sales, Method::GET) => self.list_sales().await,
+            (Route::Sales, Method::POST) => self.create_sale(&head, body, admin).await,
+            (Route::Sale { sale }, Method::GET) => self.show_sale(sale).await,
+            (Route::ArchiveSale { sale }, Method::POST) => self.archive_sale(sale, admin).await,
+            (Route::MoveSale { sale, step }, Method::POST) => {
+                self.move_sale(sale, step, admin).await
+            }
+            (Route::Restock { sale, item }, Method::POST) => {
+                self.restock((sale, item), &head, body, admin).await
+            }
+            (Route::Confirm { id }, Method::POST) => self.confirm(id, &head, body).await,
+            (Route::Cancel { id }, Method::POST) => self.cancel(id, &head, body, admin).await,
+            (Route::AuditLog, Method::GET) => self.audit_log(&head).await,
+            (Route::DeadLetters, Method::GET) => self.dead_letters(&head).await,
+            (Route::DeadLetter { id }, Method::GET) => self.show_dead_letter(id).await,
+            (Route::DeadLetter { id }, Method::DELETE) => self.drop_dead_letter(id, admin).await,
+            (Route::RetryDeadLetter { id }, Method::POST) => {
+                self.retry_dead_letter(id, admin).await
+            }
+            (route, _) => Err(Problem::MethodNotAllowed { allow: route.allow() }),
+        }
+    }
+
+    /// Who operates. Whether an admin path exists is nobody's business who may not use it.
+    fn admit(&self, head: &Head) -> Result<Admin, Problem> {
+        head.check()?;
+        self.admins.find(head.bearer()?).ok_or(Problem::IdentityRequired)
     }
 }
 
@@ -173,17 +157,25 @@ impl Service for Ops {
     ) -> Response<Full<bytes::Bytes>> {
         let (head, body) = Head::of(request);
         let request_id = head.request_id();
-        let line = (head.method.clone(), head.uri.path().to_owned());
-        let mut answer = match self.dispatch(head, body).await {
-            Ok(answer) => answer,
-            Err(problem) => problem.into_answer(self.clock.now()),
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let mut actor = None;
+        let answered = if !path.starts_with("/admin") {
+            self.tell(&head).await
+        } else {
+            match self.admit(&head) {
+                Ok(admin) => {
+                    let answered = self.operate(head, body, &admin).await;
+                    actor = Some(admin.name);
+                    answered
+                }
+                Err(problem) => Err(problem),
+            }
         };
-        let known = answer.status() != StatusCode::UNAUTHORIZED;
-        if known && line.1.starts_with("/admin") && line.0 != Method::GET {
-            let (method, path) = line;
+        let mut answer = answered.unwrap_or_else(|problem| problem.into_answer(self.clock.now()));
+        if let Some(actor) = actor.filter(|_| method != Method::GET) {
             let status = answer.status().as_u16();
             let request_id = request_id.to_str().unwrap_or_default();
-            tracing::info!(%method, path, status, request_id, "operated");
+            tracing::info!(%method, path, status, actor, request_id, "operated");
         }
         let policy = HeaderValue::from_static("default-src 'none'");
         answer.headers_mut().insert(hyper::header::CONTENT_SECURITY_POLICY, policy);

@@ -23,6 +23,10 @@ pub enum Problem {
     Malformed(String),
     /// Nobody believable said who is calling.
     IdentityRequired,
+    /// A token that is not believed. Told as [`Problem::IdentityRequired`], whatever is wrong with it.
+    InvalidToken,
+    /// The token is known, and not for this.
+    Forbidden,
     /// There is no such thing, or not for this caller.
     NotFound,
     /// The path takes other methods.
@@ -158,6 +162,8 @@ impl Problem {
     pub(super) fn into_answer(self, now: Millis) -> Answer {
         let allow = if let Problem::MethodNotAllowed { allow } = self { Some(allow) } else { None };
         let standing = self.standing();
+        let disbelieved = matches!(self, Problem::InvalidToken);
+        let challenge = if disbelieved { r#"Bearer error="invalid_token""# } else { "Bearer" };
         // What is left of a body that was not read is not worth reading.
         let closes = matches!(
             self,
@@ -192,7 +198,7 @@ impl Problem {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         answer
     }
@@ -209,11 +215,17 @@ impl Problem {
             Problem::Malformed(detail) => {
                 Shape::new(400, "malformed-request", "The request cannot be read", detail)
             }
-            Problem::IdentityRequired => Shape::new(
+            Problem::IdentityRequired | Problem::InvalidToken => Shape::new(
                 401,
                 "identity-required",
                 "Who is calling?",
                 "the request does not say who is calling in a way that is believed here",
+            ),
+            Problem::Forbidden => Shape::new(
+                403,
+                "forbidden",
+                "This token only reads",
+                "the token is known, and its role does not allow changes",
             ),
             Problem::NotFound => {
                 Shape::new(404, "not-found", "Not found", "there is no such thing")

@@ -1,7 +1,7 @@
 //! What every handler needs of a request, looked up once.
 
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Uri};
 
 use super::problem::Problem;
@@ -34,7 +34,7 @@ impl Head {
     }
 
     /// A header that may stand there once.
-    pub(super) fn single(&self, name: &'static str) -> Result<Option<&str>, Problem> {
+    pub(super) fn single(&self, name: &str) -> Result<Option<&str>, Problem> {
         let mut values = self.headers.get_all(name).iter();
         let Some(value) = values.next() else { return Ok(None) };
         if values.next().is_some() {
@@ -42,6 +42,18 @@ impl Head {
         }
         let text = value.to_str();
         text.map(Some).map_err(|_| Problem::malformed(format!("the header {name} is not ASCII")))
+    }
+
+    /// The method; HEAD is GET, and hyper leaves the body out.
+    pub(super) fn read_as(&self) -> Method {
+        if self.method == Method::HEAD { Method::GET } else { self.method.clone() }
+    }
+
+    /// The token of `Authorization: Bearer`. Another scheme is none.
+    pub(super) fn bearer(&self) -> Result<Option<&str>, Problem> {
+        let given = self.single(AUTHORIZATION.as_str())?.and_then(|given| given.split_once(' '));
+        let bearer = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        Ok(bearer.map(|(_, token)| token.trim()))
     }
 
     /// A parameter of the query, as it stands there. Our values need no escapes.

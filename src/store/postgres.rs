@@ -10,6 +10,7 @@ pub(super) mod connect;
 mod dead;
 mod digest;
 mod lease;
+pub(super) mod log;
 mod mend;
 mod news;
 mod orders;
@@ -236,7 +237,7 @@ impl Store for PostgresStore {
     }
 
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {
-        run!(self.asked, |client| orders::audit_log(client, skip, max))
+        run!(self.asked, |client| log::page(client, skip, max))
     }
 
     fn ping(&self) -> Job<'_, ()> {

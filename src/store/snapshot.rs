@@ -9,9 +9,10 @@ use tokio::runtime::Runtime;
 use tokio_postgres::Client;
 
 use super::StoreAt;
+use super::chain::LogRow;
 use super::postgres::connect::Target;
-use super::postgres::{millis, number, record_of, whole};
-use super::sqlite::archive;
+use super::postgres::{self, millis, number, record_of, whole};
+use super::sqlite::{self, archive};
 use crate::outbox::Record;
 use crate::sale::LaneId;
 use crate::sqlite::{as_sql, from_sql, open_reader};
@@ -296,6 +297,19 @@ impl Snapshot {
             Kind::Postgres(books) => {
                 let row = books.wait(|client| client.query_one(query, &[]))?;
                 Ok(row.get(0))
+            }
+        }
+    }
+
+    /// Every entry of the audit log: lane by lane, what stands in front of a chain first, then its links.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn audit_log(&self, mut each: impl FnMut(LogRow)) -> Result<(), SnapshotError> {
+        match &self.0 {
+            Kind::Sqlite(books) => Ok(sqlite::log::read_all(books, each)?),
+            Kind::Postgres(books) => {
+                books.page(&postgres::log::all(), |row| each(postgres::log::row_of(row)))
             }
         }
     }

@@ -8,6 +8,7 @@ mod carts;
 mod dead;
 mod digest;
 mod lease;
+pub(crate) mod log;
 mod mend;
 mod orders;
 mod pool;
@@ -234,8 +235,7 @@ impl Store for SqliteStore {
     }
 
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {
-        self.readers
-            .run(Turn::Later, move |connection| Ok(orders::audit_log(connection, skip, max)?))
+        self.readers.run(Turn::Later, move |connection| Ok(log::page(connection, skip, max)?))
     }
 
     fn ping(&self) -> Job<'_, ()> {

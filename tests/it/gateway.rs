@@ -66,6 +66,12 @@ impl TestGateway {
         self.dir.path()
     }
 
+    /// Has it read keys and lists once more.
+    pub fn reload_identity(&self) -> Result<(), String> {
+        let tokens = self.gateway.tokens.as_ref().map_or(Ok(()), |tokens| tokens.reload());
+        tokens.and(self.gateway.admins.reload())
+    }
+
     /// Takes the gateway down in good order and calls `meanwhile` while nothing runs; then another
     /// gateway takes over the data dir.
     pub async fn restart(self, meanwhile: impl AsyncFnOnce()) -> Self {

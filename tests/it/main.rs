@@ -13,14 +13,17 @@
 mod binary;
 mod crowd;
 mod gateway;
+mod issuer;
 mod patience;
 mod prepared;
 mod request;
 mod shop;
 
 mod admin_endings;
-mod backlog;
+mod admin_roles;
 mod admission;
+mod audit_log;
+mod backlog;
 mod bad_input;
 mod bad_reservations;
 mod cart_crowd;
@@ -33,6 +36,7 @@ mod endings;
 mod exact_rates;
 mod expiry;
 mod faults;
+mod identity;
 mod latch;
 mod limits;
 mod ops_api;

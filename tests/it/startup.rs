@@ -20,7 +20,7 @@ fn bad_configuration() {
     let file = file.to_str().unwrap();
     let anywhere = format!("0.0.0.0:{}", taken.rsplit(':').next().unwrap());
     // Arguments, a variable, and what has to be named.
-    let table: [(&[&str], &str, &str); 10] = [
+    let table: [(&[&str], &str, &str); 15] = [
         (&["--config", file], "", "lisen"),
         (&["--config", "/nowhere.toml"], "", "/nowhere.toml"),
         (&["--set", "ledger.lanes=many"], "", "ledger.lanes"),
@@ -29,6 +29,11 @@ fn bad_configuration() {
         (&["--auth", "insecure", "--listen", &anywhere], "", "--i-know-this-is-insecure"),
         (&[], "REDIS_URL=http://127.0.0.1", "redis_url"),
         (&[], "FLOODGATE_DURABILITY=replicated", "durability"),
+        (&["--auth", "jwt"], "", "jwt.secret"),
+        (&["--auth", "jwt"], "FLOODGATE_JWT__SECRET=short", "jwt.secret"),
+        (&["--auth", "jwt"], "FLOODGATE_JWT__KEYS_FILE=/nowhere.json", "/nowhere.json"),
+        (&["--set", "jwt.keys=x"], "", "jwt.keys"),
+        (&[], "FLOODGATE_ADMIN_TOKENS_FILE=/nowhere", "admin_tokens_file"),
         (&[], "FLOODGATE_LISEN=127.0.0.1:1", "lisen"),
         (&[], "RUST_LOG=x=y=z", "log"),
     ];

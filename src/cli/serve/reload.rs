@@ -37,7 +37,6 @@ impl Live {
     }
 
     /// With files of its own.
-    #[expect(dead_code, reason = "for keys and certificates, which are files")]
     pub(super) fn with_files(mut self, files: Vec<PathBuf>) -> Self {
         self.files = files;
         self

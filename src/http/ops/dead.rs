@@ -6,11 +6,11 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::Ops;
-use super::operate::ACTOR;
 use crate::engine::Position;
 use crate::http::answer::{self, Answer};
 use crate::http::problem::Problem;
 use crate::http::request::Head;
+use crate::identity::admins::Admin;
 use crate::limits;
 use crate::store::{DeadMark, Job, Retried};
 
@@ -48,9 +48,13 @@ impl Ops {
         Ok(answer::value(StatusCode::OK, &letter.to_json(*lane)))
     }
 
-    pub(super) async fn retry_dead_letter(&self, id: &str) -> Result<Answer, Problem> {
+    pub(super) async fn retry_dead_letter(
+        &self,
+        id: &str,
+        admin: &Admin,
+    ) -> Result<Answer, Problem> {
         let mark = DeadMark::parse(id).ok_or(Problem::NotFound)?;
-        let retried = self.store.retry_dead_letter(mark, ACTOR.into());
+        let retried = self.store.retry_dead_letter(mark, admin.name.clone());
         match self.ask_store(retried).await?.ok_or(Problem::NotFound)? {
             Retried::Digested(carts) => {
                 self.carts.forget(&carts);
@@ -61,9 +65,13 @@ impl Ops {
         }
     }
 
-    pub(super) async fn drop_dead_letter(&self, id: &str) -> Result<Answer, Problem> {
+    pub(super) async fn drop_dead_letter(
+        &self,
+        id: &str,
+        admin: &Admin,
+    ) -> Result<Answer, Problem> {
         let mark = DeadMark::parse(id).ok_or(Problem::NotFound)?;
-        if !self.ask_store(self.store.drop_dead_letter(mark, ACTOR.into())).await? {
+        if !self.ask_store(self.store.drop_dead_letter(mark, admin.name.clone())).await? {
             return Err(Problem::NotFound);
         }
         let body = json!({ "id": mark.to_string(), "status": "dropped" });

@@ -14,14 +14,12 @@ use crate::http::key;
 use crate::http::problem::Problem;
 use crate::http::public::reservation_json;
 use crate::http::request::Head;
+use crate::identity::admins::Admin;
 use crate::limits;
 use crate::sale::{
     Counters, ItemId, Move, PaymentRef, Refusal, Reservation, ReservationId, SaleDefinition,
     SaleId, SaleReport, SaleState,
 };
-
-/// Who operates: there is one token, so there is one name.
-pub(super) const ACTOR: &str = "admin";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,11 +46,16 @@ fn yes() -> bool {
 }
 
 impl Ops {
-    pub(super) async fn create_sale(&self, head: &Head, body: Incoming) -> Result<Answer, Problem> {
+    pub(super) async fn create_sale(
+        &self,
+        head: &Head,
+        body: Incoming,
+        admin: &Admin,
+    ) -> Result<Answer, Problem> {
         let body = body::read(head, body, limits::OPS_BODY_BYTES_MAX).await?;
         let value: Value = body::parse(head, &body)?;
         let definition = SaleDefinition::from_json(&value).map_err(Problem::InvalidSale)?;
-        let (report, created) = self.gate.create_sale(definition, ACTOR.into()).await?;
+        let (report, created) = self.gate.create_sale(definition, admin.name.clone()).await?;
         let status = if created { StatusCode::CREATED } else { StatusCode::OK };
         let location = format!("/admin/v1/sales/{}", report.definition.id);
         Ok(answer::with(answer::value(status, &self.show(&report)), LOCATION, &location))
@@ -71,33 +74,39 @@ impl Ops {
         Ok(answer::value(StatusCode::OK, &self.show(&report)))
     }
 
-    pub(super) async fn move_sale(&self, sale: &str, step: &str) -> Result<Answer, Problem> {
+    pub(super) async fn move_sale(
+        &self,
+        sale: &str,
+        step: &str,
+        admin: &Admin,
+    ) -> Result<Answer, Problem> {
         let steps = [Move::Open, Move::Pause, Move::Resume, Move::Close];
         let step = steps.into_iter().find(|known| known.as_str() == step);
         let step = step.ok_or(Problem::NotFound)?;
-        let report = self.gate.move_sale(known(sale)?, step, ACTOR.into()).await?;
+        let report = self.gate.move_sale(known(sale)?, step, admin.name.clone()).await?;
         Ok(answer::value(StatusCode::OK, &self.show(&report)))
     }
 
     /// Moves orders of a sale that is over out of the writer's way, some at a time.
-    pub(super) async fn archive_sale(&self, sale: &str) -> Result<Answer, Problem> {
+    pub(super) async fn archive_sale(&self, sale: &str, admin: &Admin) -> Result<Answer, Problem> {
         let sale = known(sale)?;
         let report = self.gate.inspect(sale.clone()).await?;
         if report.window.state(self.gate.now()) != SaleState::Closed {
             return Err(Problem::SaleNotOver);
         }
         let most = limits::ARCHIVE_AT_ONCE;
-        let moved = self.ask_store(self.store.archive_orders(sale, most, ACTOR.into())).await?;
+        let moved =
+            self.ask_store(self.store.archive_orders(sale, most, admin.name.clone())).await?;
         let body = json!({ "archived": moved, "more": moved == most as u64 });
         Ok(answer::value(StatusCode::OK, &body))
     }
 
     pub(super) async fn restock(
         &self,
-        sale: &str,
-        item: &str,
+        (sale, item): (&str, &str),
         head: &Head,
         body: Incoming,
+        admin: &Admin,
     ) -> Result<Answer, Problem> {
         let body = body::read(head, body, limits::BODY_BYTES_MAX).await?;
         let Restock { delta, reason } = body::parse(head, &body)?;
@@ -112,7 +121,8 @@ impl Ops {
             return Err(Problem::malformed(format!("reason must be 1 to {most} bytes long")));
         }
         let reason = reason.into_boxed_str();
-        let restocked = self.gate.restock(known(sale)?, item, delta, key, reason, ACTOR.into());
+        let restocked =
+            self.gate.restock(known(sale)?, item, delta, key, reason, admin.name.clone());
         let report = restocked.await.map_err(|denied| {
             // The item stands in the path here: what is not there was not found.
             let unknown = matches!(denied, Denied::Refused(Refusal::UnknownItem(_)));
@@ -141,12 +151,13 @@ impl Ops {
         id: &str,
         head: &Head,
         body: Incoming,
+        admin: &Admin,
     ) -> Result<Answer, Problem> {
         let body = body::read(head, body, limits::BODY_BYTES_MAX).await?;
         let restock =
             if body.is_empty() { true } else { body::parse::<Cancellation>(head, &body)?.restock };
         let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
-        let reservation = self.gate.cancel_for_operator(id, ACTOR.into(), restock).await?;
+        let reservation = self.gate.cancel_for_operator(id, admin.name.clone(), restock).await?;
         Ok(self.settled(&reservation, json!({})))
     }
 

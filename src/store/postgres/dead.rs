@@ -3,9 +3,10 @@
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 
-use super::{archive, digest, instant, news, number, whole};
+use super::{archive, digest, instant, log, news, number};
 use crate::engine::Actor;
 use crate::sale::LaneId;
+use crate::store::chain::Tip;
 use crate::store::digest::number as numbered;
 use crate::store::{DeadLetter, DeadMark, Digested, Retried, StoreError};
 
@@ -89,11 +90,15 @@ pub(super) async fn retry(
     if let Some(reason) = dead {
         return Ok(Some(Retried::Refused(reason)));
     }
-    remove(&transaction, mark, "retry dead letter", &letter, actor).await?;
+    let tip = remove(&transaction, mark, "retry dead letter", &letter, actor).await?;
     if shared {
         news::tell(&transaction, None, &done.carts).await?;
     }
     transaction.commit().await?;
+    if let Some(tip) = &done.logged {
+        tip.tell(i64::from(mark.lane.0));
+    }
+    log::tell(tip);
     Ok(Some(Retried::Digested(done.carts)))
 }
 
@@ -105,8 +110,9 @@ pub(super) async fn drop(
 ) -> Result<bool, StoreError> {
     let transaction = client.transaction().await?;
     let Some(letter) = find(&transaction, mark).await? else { return Ok(false) };
-    remove(&transaction, mark, "drop dead letter", &letter, actor).await?;
+    let tip = remove(&transaction, mark, "drop dead letter", &letter, actor).await?;
     transaction.commit().await?;
+    log::tell(tip);
     Ok(true)
 }
 
@@ -133,7 +139,7 @@ async fn remove(
     action: &str,
     letter: &DeadLetter,
     actor: &Actor,
-) -> Result<(), StoreError> {
+) -> Result<Tip, StoreError> {
     let (lane, epoch, seq) = key(mark);
     transaction
         .execute(
@@ -141,7 +147,7 @@ async fn remove(
             &[&lane, &epoch, &seq],
         )
         .await?;
-    log(transaction, actor, action, &mark.to_string(), &letter.to_json(mark.lane)).await
+    log::note(transaction, actor, action, &mark.to_string(), &letter.to_json(mark.lane)).await
 }
 
 /// Until the transaction ends nobody else settles letters or mends the books: each gets the next number
@@ -149,31 +155,6 @@ async fn remove(
 pub(super) async fn settle_alone(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&SETTLES]).await?;
     Ok(())
-}
-
-/// Notes what was done to the books themselves.
-pub(super) async fn log(
-    transaction: &Transaction<'_>,
-    actor: &str,
-    action: &str,
-    subject: &str,
-    before: &serde_json::Value,
-) -> Result<(), StoreError> {
-    transaction
-        .execute(
-            "INSERT INTO audit_log (lane, seq, at, actor, action, sale_id, subject, before)
-             SELECT -1, coalesce(max(seq), 0) + 1, now(), $1, $2, '', $3, $4 FROM audit_log
-             WHERE lane = -1",
-            &[&actor, &action, &subject, before],
-        )
-        .await?;
-    Ok(())
-}
-
-/// How often that was.
-pub(super) async fn logged(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
-    let query = "SELECT coalesce(max(seq), 0) FROM audit_log WHERE lane = -1";
-    Ok(whole(transaction.query_one(query, &[]).await?.get(0)))
 }
 
 fn key(mark: DeadMark) -> (i32, i64, i64) {

@@ -11,10 +11,11 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::{archive, dead, id, instant, lease, news, number, retire, whole};
+use super::{archive, dead, id, instant, lease, log, news, number, retire, whole};
 use crate::clock::Millis;
 use crate::orders::{OrderStatus, lines_json};
 use crate::sale::{LaneId, PaymentRef, SaleDefinition};
+use crate::store::chain::Tip;
 use crate::store::digest::{self, DeadLetter, Digest, Numbered, Standing};
 use crate::store::{Batch, Care, Digested, StoreError};
 
@@ -70,6 +71,9 @@ pub(super) async fn digest(
         news::tell(&transaction, Some((batch.lane, batch.holder)), &done.carts).await?;
     }
     transaction.commit().await?;
+    if let Some(tip) = &done.logged {
+        tip.tell(i64::from(batch.lane.0));
+    }
     Ok(done)
 }
 
@@ -83,7 +87,8 @@ pub(super) async fn take(
     let mut digest = Digest::of(events);
     look_up(books, lane, &mut digest).await?;
     digest.fold(events);
-    write(books, lane, &digest).await?;
+    let logged = write(books, lane, &digest).await?;
+    done.logged = logged.or(done.logged);
     done.orders += digest.new_orders().count() as u64;
     done.carts.extend(digest.carts());
     Ok(digest.dead)
@@ -192,18 +197,23 @@ async fn write(
     books: &Transaction<'_>,
     lane: LaneId,
     digest: &Digest<'_>,
-) -> Result<(), StoreError> {
+) -> Result<Option<Tip>, StoreError> {
     write_sales(books, digest).await?;
-    let (units, added, moved, filled, emptied, refunds, log) = join!(
+    let (units, added, moved, filled, emptied, refunds, logged) = join!(
         write_units(books, digest),
         add_orders(books, digest),
         move_orders(books, digest),
         add_lines(books, digest),
         remove_lines(books, digest),
         write_refunds(books, digest),
-        write_log(books, lane, digest),
+        log::write(books, lane, &digest.log),
     );
-    first_of([units, added, moved, filled, emptied, refunds, log])
+    let (tip, logged) = match logged {
+        Ok(tip) => (tip, Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    first_of([units, added, moved, filled, emptied, refunds, logged])?;
+    Ok(tip)
 }
 
 /// What went wrong first of statements that were on the wire together: those behind one that was refused
@@ -425,35 +435,6 @@ async fn write_refunds(books: &Transaction<'_>, digest: &Digest<'_>) -> Result<(
          ON CONFLICT DO NOTHING",
         refunds.len(),
         &[&orders, &payments, &sales, &users, &amounts, &currencies, &at],
-    )
-    .await?;
-    Ok(())
-}
-
-async fn write_log(
-    books: &Transaction<'_>,
-    lane: LaneId,
-    digest: &Digest<'_>,
-) -> Result<(), StoreError> {
-    let log = &digest.log;
-    let lane = i32::from(lane.0);
-    let seqs: Vec<_> = log.iter().map(|entry| number(entry.seq)).collect();
-    let at: Vec<_> = log.iter().map(|entry| instant(entry.at)).collect();
-    let actors: Vec<_> = log.iter().map(|entry| entry.actor).collect();
-    let actions: Vec<_> = log.iter().map(|entry| entry.action).collect();
-    let sales: Vec<_> = log.iter().map(|entry| entry.sale.as_str()).collect();
-    let subjects: Vec<_> = log.iter().map(|entry| entry.subject.as_deref()).collect();
-    let before: Vec<_> = log.iter().map(|entry| &entry.before).collect();
-    let after: Vec<_> = log.iter().map(|entry| &entry.after).collect();
-    let reasons: Vec<_> = log.iter().map(|entry| entry.reason).collect();
-    run(
-        books,
-        "INSERT INTO audit_log (lane, seq, at, actor, action, sale_id, subject, before, after, reason)
-         SELECT $1, * FROM unnest($2::int8[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],
-                                  $7::text[], $8::json[], $9::json[], $10::text[])
-         ON CONFLICT DO NOTHING",
-        log.len(),
-        &[&lane, &seqs, &at, &actors, &actions, &sales, &subjects, &before, &after, &reasons],
     )
     .await?;
     Ok(())

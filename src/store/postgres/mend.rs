@@ -4,7 +4,7 @@ use deadpool_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use super::digest::insert_sale;
-use super::{dead, id, instant, news, number, retire};
+use super::{dead, id, instant, log, news, number, retire};
 use crate::carts::CartKey;
 use crate::clock::{Clock, SystemClock};
 use crate::orders::lines_json;
@@ -21,7 +21,7 @@ pub(super) async fn mend(
     dead::settle_alone(&transaction).await?;
     // In the order in which everybody takes locks: lanes first, and of those the lowest.
     transaction.execute("SELECT FROM lanes ORDER BY lane FOR UPDATE", &[]).await?;
-    if dead::logged(&transaction).await? != mended {
+    if log::noted(&transaction).await? != mended {
         return Err(StoreError::Mended);
     }
     let now = instant(SystemClock.now());
@@ -110,10 +110,11 @@ pub(super) async fn mend(
         };
     }
     let rows = serde_json::json!({ "mends": mends.len(), "rows": changed });
-    dead::log(&transaction, "reconcile", "repair", "books", &rows).await?;
+    let tip = log::note(&transaction, "reconcile", "repair", "books", &rows).await?;
     if shared {
         news::tell(&transaction, None, &carts).await?;
     }
     transaction.commit().await?;
+    log::tell(tip);
     Ok(changed)
 }

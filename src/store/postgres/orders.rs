@@ -1,11 +1,9 @@
-//! Reading orders and the audit log.
+//! Reading orders.
 
 use deadpool_postgres::Client;
-use serde_json::{Value, json};
 use tokio_postgres::Row;
 
 use super::{id, instant, millis, number, whole};
-use crate::clock::Millis;
 use crate::orders::{self, Order, OrderMark, OrderStatus};
 use crate::sale::{ReservationId, SaleId, UserId};
 use crate::store::StoreError;
@@ -62,35 +60,4 @@ fn read(row: &Row) -> Result<Order, StoreError> {
 
 fn reservation(id: uuid::Uuid) -> Option<ReservationId> {
     ReservationId::parse(&id.to_string())
-}
-
-pub(super) async fn audit_log(
-    client: &Client,
-    skip: usize,
-    max: usize,
-) -> Result<Vec<Value>, StoreError> {
-    let query = client
-        .prepare_cached(
-            "SELECT at, actor, action, sale_id, subject, before, after, reason, lane, seq
-             FROM audit_log ORDER BY at DESC, lane, seq DESC LIMIT $1 OFFSET $2",
-        )
-        .await?;
-    let rows = client.query(&query, &[&number(max as u64), &number(skip as u64)]).await?;
-    let entry = |row: &Row| {
-        let at: Millis = millis(row.get(0));
-        let document = |column: usize| row.get::<_, Option<Value>>(column).unwrap_or(Value::Null);
-        json!({
-            "at": at.to_string(),
-            "actor": row.get::<_, &str>(1),
-            "action": row.get::<_, &str>(2),
-            "sale_id": Some(row.get::<_, &str>(3)).filter(|sale| !sale.is_empty()),
-            "subject": row.get::<_, Option<&str>>(4),
-            "before": document(5),
-            "after": document(6),
-            "reason": row.get::<_, Option<&str>>(7),
-            "lane": row.get::<_, i32>(8),
-            "seq": row.get::<_, i64>(9),
-        })
-    };
-    Ok(rows.iter().map(entry).collect())
 }

@@ -3,7 +3,7 @@
 use deadpool_postgres::{Client, Transaction};
 use serde_json::json;
 
-use super::{dead, id, number};
+use super::{dead, id, log, number};
 use crate::engine::Actor;
 use crate::sale::SaleId;
 use crate::store::StoreError;
@@ -36,11 +36,14 @@ pub(super) async fn archive(
             &[&sale.as_str(), &number(max as u64)],
         )
         .await?;
+    let mut logged = None;
     if moved > 0 {
         let orders = json!({ "sale": sale.as_str(), "orders": moved });
-        dead::log(&transaction, actor, "archive orders", sale.as_str(), &orders).await?;
+        let noted = log::note(&transaction, actor, "archive orders", sale.as_str(), &orders);
+        logged = Some(noted.await?);
     }
     transaction.commit().await?;
+    logged.into_iter().for_each(log::tell);
     Ok(moved)
 }
 

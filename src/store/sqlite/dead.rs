@@ -3,16 +3,14 @@
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::digest::take;
-use crate::clock::{Clock, SystemClock};
+use super::log;
 use crate::engine::Actor;
 use crate::outbox::table;
 use crate::sale::LaneId;
-use crate::sqlite::{as_sql, from_sql};
+use crate::sqlite::as_sql;
+use crate::store::chain::Tip;
 use crate::store::digest::number;
 use crate::store::{DeadLetter, DeadMark, Digested, Retried, StoreError};
-
-/// Where the audit log keeps what was not done to a lane's sales.
-const NO_LANE: i64 = -1;
 
 /// Puts letters aside, within the transaction that digests the others.
 pub(super) fn put_aside(
@@ -83,8 +81,12 @@ pub(super) fn retry(
     if let Some(reason) = dead {
         return Ok(Some(Retried::Refused(reason)));
     }
-    remove(&transaction, mark, "retry dead letter", &letter, actor)?;
+    let tip = remove(&transaction, mark, "retry dead letter", &letter, actor)?;
     transaction.commit()?;
+    if let Some(tip) = &done.logged {
+        tip.tell(i64::from(mark.lane.0));
+    }
+    log::tell(tip);
     Ok(Some(Retried::Digested(done.carts)))
 }
 
@@ -96,8 +98,9 @@ pub(super) fn drop(
 ) -> Result<bool, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let Some(letter) = find(&transaction, mark)? else { return Ok(false) };
-    remove(&transaction, mark, "drop dead letter", &letter, actor)?;
+    let tip = remove(&transaction, mark, "drop dead letter", &letter, actor)?;
     transaction.commit()?;
+    log::tell(tip);
     Ok(true)
 }
 
@@ -115,42 +118,11 @@ fn remove(
     action: &str,
     letter: &DeadLetter,
     actor: &Actor,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Tip> {
     transaction
         .prepare_cached("DELETE FROM dead_letters WHERE lane = ?1 AND epoch = ?2 AND seq = ?3")?
         .execute(key(mark))?;
-    log(transaction, actor, action, &mark.to_string(), &letter.to_json(mark.lane))
-}
-
-/// Notes what was done to the books themselves.
-pub(super) fn log(
-    transaction: &Transaction<'_>,
-    actor: &str,
-    action: &str,
-    subject: &str,
-    before: &serde_json::Value,
-) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO audit_log (lane, seq, at, actor, action, sale_id, subject, before)
-             SELECT ?1, coalesce(max(seq), 0) + 1, ?2, ?3, ?4, '', ?5, ?6 FROM audit_log
-             WHERE lane = ?1",
-        )?
-        .execute(params![
-            NO_LANE,
-            as_sql(SystemClock.now().0),
-            actor,
-            action,
-            subject,
-            before.to_string(),
-        ])?;
-    Ok(())
-}
-
-/// How often that was.
-pub(super) fn logged(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
-    let query = "SELECT coalesce(max(seq), 0) FROM audit_log WHERE lane = ?1";
-    Ok(from_sql(transaction.query_row(query, [NO_LANE], |row| row.get(0))?))
+    log::note(transaction, actor, action, &mark.to_string(), &letter.to_json(mark.lane))
 }
 
 fn key(mark: DeadMark) -> [i64; 3] {

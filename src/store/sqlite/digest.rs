@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
-use super::{Archives, archive, dead, lease, retire};
+use super::{Archives, archive, dead, lease, log, retire};
 use crate::clock::Millis;
 use crate::orders::{OrderStatus, lines_json};
 use crate::sale::{LaneId, PaymentRef, SaleDefinition};
@@ -45,6 +45,9 @@ pub(super) fn digest(
         }
     }
     transaction.commit()?;
+    if let Some(tip) = &done.logged {
+        tip.tell(i64::from(batch.lane.0));
+    }
     Ok(done)
 }
 
@@ -58,7 +61,8 @@ pub(super) fn take(
     let mut digest = Digest::of(events);
     look_up(books, lane, &mut digest)?;
     digest.fold(events);
-    write(books, lane, &digest)?;
+    write(books, &digest)?;
+    done.logged = log::write(books, lane, &digest.log)?.or(done.logged);
     done.orders += digest.new_orders().count() as u64;
     done.carts.extend(digest.carts());
     Ok(digest.dead)
@@ -106,7 +110,7 @@ fn look_up(books: &Connection, lane: LaneId, digest: &mut Digest<'_>) -> rusqlit
     Ok(())
 }
 
-fn write(books: &Connection, lane: LaneId, digest: &Digest<'_>) -> rusqlite::Result<()> {
+fn write(books: &Connection, digest: &Digest<'_>) -> rusqlite::Result<()> {
     write_sales(books, digest)?;
     write_orders(books, digest)?;
     write_lines(books, digest)?;
@@ -124,25 +128,6 @@ fn write(books: &Connection, lane: LaneId, digest: &Digest<'_>) -> rusqlite::Res
             as_sql(refund.amount),
             refund.currency,
             as_sql(refund.at.0)
-        ])?;
-    }
-    for entry in &digest.log {
-        let mut insert = books.prepare_cached(
-            "INSERT INTO audit_log (lane, seq, at, actor, action, sale_id, subject, before, after,
-                                    reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
-        )?;
-        insert.execute(params![
-            lane.0,
-            as_sql(entry.seq),
-            as_sql(entry.at.0),
-            entry.actor,
-            entry.action,
-            entry.sale.as_str(),
-            entry.subject,
-            entry.before.to_string(),
-            entry.after.to_string(),
-            entry.reason
         ])?;
     }
     Ok(())

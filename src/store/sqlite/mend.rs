@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::digest::insert_sale;
-use super::{dead, retire};
+use super::{log, retire};
 use crate::clock::{Clock, SystemClock};
 use crate::orders::lines_json;
 use crate::sale::PaymentRef;
@@ -16,7 +16,7 @@ pub(super) fn mend(
     mended: u64,
 ) -> Result<u64, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if dead::logged(&transaction)? != mended {
+    if log::noted(&transaction)? != mended {
         return Err(StoreError::Mended);
     }
     let now = as_sql(SystemClock.now().0);
@@ -87,7 +87,8 @@ pub(super) fn mend(
         };
     }
     let rows = serde_json::json!({ "mends": mends.len(), "rows": changed });
-    dead::log(&transaction, "reconcile", "repair", "books", &rows)?;
+    let tip = log::note(&transaction, "reconcile", "repair", "books", &rows)?;
     transaction.commit()?;
+    log::tell(tip);
     Ok(changed as u64)
 }

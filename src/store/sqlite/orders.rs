@@ -1,7 +1,6 @@
-//! Reading orders and the audit log.
+//! Reading orders.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::{Value, json};
 
 use crate::clock::Millis;
 use crate::orders::{self, Order, OrderMark, OrderStatus};
@@ -64,34 +63,4 @@ pub(super) fn lines_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<Lin
 fn bad(column: usize, what: &str) -> rusqlite::Error {
     let kind = rusqlite::types::Type::Text;
     rusqlite::Error::FromSqlConversionFailure(column, kind, what.to_owned().into())
-}
-
-pub(super) fn audit_log(
-    connection: &Connection,
-    skip: usize,
-    max: usize,
-) -> rusqlite::Result<Vec<Value>> {
-    let mut query = connection.prepare_cached(
-        "SELECT at, actor, action, sale_id, subject, before, after, reason, lane, seq
-         FROM audit_log ORDER BY at DESC, lane, seq DESC LIMIT ?1 OFFSET ?2",
-    )?;
-    let limit = |number| i64::try_from(number).unwrap_or(i64::MAX);
-    let entry = |row: &Row<'_>| {
-        let document = |text: Option<String>| {
-            text.and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or(Value::Null)
-        };
-        Ok(json!({
-            "at": Millis(from_sql(row.get(0)?)).to_string(),
-            "actor": row.get::<_, String>(1)?,
-            "action": row.get::<_, String>(2)?,
-            "sale_id": Some(row.get::<_, String>(3)?).filter(|sale| !sale.is_empty()),
-            "subject": row.get::<_, Option<String>>(4)?,
-            "before": document(row.get(5)?),
-            "after": document(row.get(6)?),
-            "reason": row.get::<_, Option<String>>(7)?,
-            "lane": row.get::<_, i64>(8)?,
-            "seq": row.get::<_, i64>(9)?,
-        }))
-    };
-    query.query_map([limit(max), limit(skip)], entry)?.collect()
 }

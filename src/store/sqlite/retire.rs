@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 use serde_json::json;
 
-use super::dead;
+use super::log;
 use crate::engine::Actor;
 use crate::sale::SaleId;
 use crate::sqlite::as_sql;
@@ -38,11 +38,13 @@ pub(super) fn archive(
              WHERE a.user_id = orders.user_id AND a.order_id = orders.order_id)",
         [sale.as_str()],
     )?;
+    let mut logged = None;
     if moved > 0 {
         let orders = json!({ "sale": sale.as_str(), "orders": moved });
-        dead::log(&transaction, actor, "archive orders", sale.as_str(), &orders)?;
+        logged = Some(log::note(&transaction, actor, "archive orders", sale.as_str(), &orders)?);
     }
     transaction.commit()?;
+    logged.into_iter().for_each(log::tell);
     Ok(moved as u64)
 }
 
