@@ -136,43 +136,48 @@ mod tests {
         std::thread::scope(|scope| scope.spawn(look).join().unwrap())
     }
 
+    /// What the audit says of the log, and where its chains end.
+    fn look(at: &StoreAt, marks: &[LogMark]) -> (Vec<String>, Vec<LogEnd>) {
+        let mut findings = Findings::new(None);
+        let ends = apart(|| follow(&Snapshot::open(at).unwrap(), marks, &mut findings).unwrap());
+        let checks = findings.into_checks();
+        let check = checks.into_iter().find(|check| check.name.contains("audit log"));
+        (check.unwrap().offenders, ends)
+    }
+
+    const RESTORE: &str = "DELETE FROM audit_log; INSERT INTO audit_log SELECT * FROM kept";
+
     async fn tampering_shows(store: Arc<dyn Store>, at: StoreAt, sql: impl AsyncFn(String)) {
         let books = contract::a_log(Books::open(store).await).await;
-        let look = |marks: &[LogMark]| {
-            let mut findings = Findings::new(None);
-            let ends =
-                apart(|| follow(&Snapshot::open(&at).unwrap(), marks, &mut findings).unwrap());
-            let checks = findings.into_checks();
-            let check = checks.into_iter().find(|check| check.name.contains("audit log"));
-            (check.unwrap().offenders, ends)
-        };
-        let (offenders, ends) = look(&[]);
+        let (offenders, ends) = look(&at, &[]);
         assert_eq!(offenders, [""; 0]);
         let mark = |end: &LogEnd| {
             LogMark::parse(&format!("{}:{}:{}", end.lane, end.links, end.hash)).unwrap()
         };
         let marks: Vec<_> = ends.iter().map(mark).collect();
-        assert_eq!(
-            marks.iter().map(|mark| (mark.lane, mark.link)).collect::<Vec<_>>(),
-            [(-1, 1), (0, 3)]
-        );
-        assert_eq!(look(&marks).0, [""; 0]);
+        let seen: Vec<_> = marks.iter().map(|mark| (mark.lane, mark.link)).collect();
+        assert_eq!(seen, [(-1, 1), (0, 3)]);
+        assert_eq!(look(&at, &marks).0, [""; 0]);
         sql("CREATE TABLE kept AS SELECT * FROM audit_log".to_owned()).await;
-        let restore = "DELETE FROM audit_log; INSERT INTO audit_log SELECT * FROM kept";
         for (tamper, says) in TAMPERED {
             sql(tamper.to_owned()).await;
-            let (offenders, _) = look(&[]);
+            let (offenders, _) = look(&at, &[]);
             match says {
                 "" => assert_eq!(offenders, [""; 0], "{tamper}"),
                 says => assert!(offenders[0].starts_with(says), "{tamper}: {offenders:?}"),
             }
-            let (offenders, _) = look(&marks);
+            let (offenders, _) = look(&at, &marks);
             assert!(!offenders.is_empty(), "{tamper}: the marks show it");
-            sql(restore.to_owned()).await;
+            sql(RESTORE.to_owned()).await;
         }
-        // Whoever writes a row anew, hash and all, has to do so with every row behind it, to the end that is marked.
+        a_row_written_anew_shows(&at, &sql).await;
+        old_entries_are_guarded(books, &at, &sql).await;
+    }
+
+    /// Whoever writes a row anew, hash and all, has to do so with every row behind it, to the end that is marked.
+    async fn a_row_written_anew_shows(at: &StoreAt, sql: &impl AsyncFn(String)) {
         let mut rows = Vec::new();
-        apart(|| Snapshot::open(&at).unwrap().audit_log(|row| rows.push(row)).unwrap());
+        apart(|| Snapshot::open(at).unwrap().audit_log(|row| rows.push(row)).unwrap());
         let second = rows.iter().find(|row| (row.lane, row.link) == (0, Some(2))).unwrap();
         let forged = LogRow { actor: "nobody".to_owned(), ..second.clone() };
         let forged = forged.entry().hash(2, forged.previous);
@@ -182,25 +187,25 @@ mod tests {
             StoreAt::Postgres(_) => format!("'\\x{forged}'"),
         };
         sql(format!("{set} {literal} WHERE lane = 0 AND link = 2")).await;
-        let (offenders, _) = look(&[]);
-        assert_eq!(offenders.len(), 1);
-        assert!(
-            offenders[0].starts_with("lane 0 link 3 (event 5) does not follow"),
-            "{offenders:?}"
-        );
-        sql(restore.to_owned()).await;
-        // Entries from before the chain stand in front of it, and the first link is over them.
+        let (offenders, _) = look(at, &[]);
+        assert_eq!(offenders.len(), 1, "{offenders:?}");
+        assert!(offenders[0].starts_with("lane 0 link 3 (event 5) does not follow"));
+        sql(RESTORE.to_owned()).await;
+    }
+
+    /// Entries from before the chain stand in front of it, and the first link is over them.
+    async fn old_entries_are_guarded(books: Books, at: &StoreAt, sql: &impl AsyncFn(String)) {
+        let unchain = "UPDATE audit_log SET link = NULL, hash = NULL, previous_hash = NULL
+                       WHERE lane = 0";
         sql("DELETE FROM audit_log WHERE lane = 0 AND link > 1".to_owned()).await;
-        sql("UPDATE audit_log SET link = NULL, hash = NULL, previous_hash = NULL WHERE lane = 0"
-            .to_owned())
-        .await;
-        assert_eq!(look(&[]).0, [""; 0]);
+        sql(unchain.to_owned()).await;
+        assert_eq!(look(at, &[]).0, [""; 0]);
         contract::log_once_more(books).await;
-        let (offenders, ends) = look(&[]);
+        let (offenders, ends) = look(at, &[]);
         assert_eq!((offenders, ends[1].links), (Vec::new(), 1));
-        sql("UPDATE audit_log SET actor = 'nobody' WHERE lane = 0 AND link IS NULL".to_owned())
-            .await;
-        assert!(look(&[]).0[0].starts_with("lane 0 link 1 (event 6) does not follow"));
+        let tamper = "UPDATE audit_log SET actor = 'nobody' WHERE lane = 0 AND link IS NULL";
+        sql(tamper.to_owned()).await;
+        assert!(look(at, &[]).0[0].starts_with("lane 0 link 1 (event 6) does not follow"));
     }
 
     /// Proves that a row that is changed, removed or slipped in is named, with books in SQLite.

@@ -206,7 +206,6 @@ async fn addresses() {
 #[tokio::test]
 async fn spoofing_does_not_help() {
     let gateway = limited(AdmissionSettings { per_ip: only(3), ..unlimited() }).await;
-    let mut passed = 0;
     for (number, invented) in [
         "192.0.2.7",
         "192.0.2.7, 192.0.2.8",
@@ -229,8 +228,7 @@ async fn spoofing_does_not_help() {
             gateway.want(&user, CONSOLE, 1).header("x-forwarded-for", &both)
         };
         let status = call.send().await.status;
-        assert_eq!(status, if passed < 3 { 201 } else { 429 }, "{invented}");
-        passed += 1;
+        assert_eq!(status, if number < 3 { 201 } else { 429 }, "{invented}");
     }
     gateway.close().await;
 }
