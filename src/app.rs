@@ -5,6 +5,7 @@
 //! → writer → ops. What was promised to somebody is durable at every point of both.
 
 mod books;
+pub mod descriptors;
 mod token;
 mod warm;
 
@@ -27,12 +28,12 @@ use crate::engine::Position;
 use crate::gate::{self, Gate};
 use crate::http::ops::{self, Ops, Secret, State};
 use crate::http::public::Public;
+use crate::http::tls::Tls;
 use crate::http::{Identity, Tuning, bind, serve};
 use crate::ledger::embedded::{self, DataDirLock, Owners};
 use crate::ledger::redis;
 use crate::ledger::redis::server::Server;
 use crate::ledger::{Durability, Ledger};
-use crate::limits;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxError, OutboxStream, OutboxTable};
 use crate::reconcile::Books;
@@ -53,6 +54,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// The admin token, if it was made just now.
     pub new_token: Option<String>,
+    /// The certificate of the public listener, to be reloaded when its files change.
+    pub tls: Option<Arc<Tls>>,
     public: Arc<Public>,
     state: watch::Sender<State>,
     failed: watch::Receiver<bool>,
@@ -95,6 +98,9 @@ pub enum StartError {
     /// The books do not answer.
     #[error("the books do not answer: {0}")]
     Books(#[from] crate::store::StoreError),
+    /// The certificate or its key.
+    #[error("{0}")]
+    Tls(String),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {cause}")]
     Listen {
@@ -116,6 +122,7 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let catalog = Arc::new(Catalog::default());
+        let tls = Tls::open(&settings.tls, &metrics).map_err(StartError::Tls)?;
         let lock = embedded::lock_data_dir(dir)?;
         let (token, new_token) = token::load(settings)?;
         let books = books::Opened::open(settings).await?;
@@ -149,6 +156,7 @@ impl Gateway {
             }
         };
         let (public_address, ops_address) = (ends.public_address, ends.ops_address);
+        let share = descriptors::share(settings);
         let progress = Progress::new(&digested);
         let carts = Arc::new(CartCache::new(&metrics));
         let news = books.listen(&carts, &progress, holder);
@@ -192,14 +200,18 @@ impl Gateway {
             failed: failed.clone(),
         }));
         let (stop_ops, ops_stops) = watch::channel(false);
-        let ops = spawn_ops(ends.ops, ops, ops_stops)?;
+        let tuning = Tuning::ops(&settings.http, share.ops, &metrics);
+        let ops = spawn_ops(ends.ops, ops, tuning, ops_stops)?;
         let identity =
             Identity { auth: settings.auth, trusted_proxies: settings.trusted_proxies.clone() };
-        let public = Arc::new(Public::new(gate, store, carts, clock, identity, &metrics));
+        let http = &settings.http;
+        let public = Arc::new(Public::new(gate, store, carts, clock, identity, http, &metrics));
         let (stop_public, public_stops) = watch::channel(false);
+        let trusted = settings.trusted_proxies.clone();
         let tuning = Tuning {
-            connections_max: limits::CONNECTIONS_MAX,
-            drain: Duration::from_millis(limits::DRAIN_MS),
+            proxy_protocol: settings.proxy_protocol,
+            tls: tls.clone(),
+            ..Tuning::public(http, trusted, share.public, &metrics)
         };
         let listener = tokio::spawn(serve(ends.public, Arc::clone(&public), tuning, public_stops));
         let upkeep = tokio::spawn(keep_up(Arc::clone(&metrics)));
@@ -210,6 +222,7 @@ impl Gateway {
             ops_address,
             metrics,
             new_token,
+            tls,
             public,
             state,
             failed,
@@ -396,11 +409,10 @@ impl Ends {
 fn spawn_ops(
     end: OpsEnd,
     ops: Arc<Ops>,
+    tuning: Tuning,
     stop: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, StartError> {
     let OpsEnd { listener, runtime } = end;
-    let tuning =
-        Tuning { connections_max: limits::OPS_CONNECTIONS_MAX, drain: Duration::from_secs(1) };
     let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     let run = move || {
         runtime.block_on(async {

@@ -8,12 +8,17 @@
 mod answer;
 mod body;
 mod caller;
+mod cors;
 mod key;
 pub mod ops;
 pub mod problem;
 pub mod public;
 mod request;
 mod server;
+mod settings;
+mod sound;
+pub mod tls;
 
 pub use caller::{Auth, Identity};
-pub use server::{Service, Tuning, bind, serve};
+pub use server::{Counts, Service, Tuning, bind, serve};
+pub use settings::HttpSettings;

@@ -22,13 +22,14 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) fn run(arguments: &ConfigArguments) -> Result<Exit, Failure> {
     let Loaded { settings, .. } = config::load(arguments)?;
-    let filter =
+    let logging =
         logs::start(&settings).map_err(|error| Failure::new(Exit::Configuration, error))?;
     if settings.auth == Auth::Insecure {
         warn!("auth is INSECURE: anyone can buy as anyone; for load tests only");
     }
+    crate::app::descriptors::raise();
     let runtime = runtime()?;
-    let ended = runtime.block_on(serve(arguments, &settings, &filter));
+    let ended = runtime.block_on(serve(arguments, &settings, &logging.filter));
     // What is left are connections that were cut and jobs that nobody waits for.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -98,6 +99,7 @@ pub(super) async fn start(settings: &Settings) -> Result<Gateway, Failure> {
                     postgres::OpenError::Url(_) | postgres::OpenError::Unfit { .. },
                 ),
             ) => Exit::Configuration,
+            StartError::Tls(_) => Exit::Configuration,
             StartError::Redis(_)
             | StartError::Store(BooksError::Postgres(postgres::OpenError::Unreachable(_))) => {
                 Exit::Unavailable

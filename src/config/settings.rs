@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::http::Auth;
+use crate::http::tls::TlsSettings;
+use crate::http::{Auth, HttpSettings};
 use crate::ledger::Durability;
 use crate::ledger::redis::server::Server;
 use crate::limits;
@@ -47,6 +48,13 @@ pub struct Settings {
     pub ledger: LedgerSettings,
     /// The books, in SQLite or PostgreSQL.
     pub store: StoreSettings,
+    /// Every public connection begins with a header of the PROXY protocol, which a trusted proxy
+    /// sends.
+    pub proxy_protocol: bool,
+    /// The listeners.
+    pub http: HttpSettings,
+    /// TLS of the public listener.
+    pub tls: TlsSettings,
 }
 
 /// Keys of the books.
@@ -127,6 +135,9 @@ impl Default for Settings {
             i_know_this_is_insecure: false,
             ledger: LedgerSettings::default(),
             store: StoreSettings::default(),
+            proxy_protocol: false,
+            http: HttpSettings::default(),
+            tls: TlsSettings::default(),
         }
     }
 }
@@ -142,7 +153,7 @@ impl Settings {
     pub const SECRETS: [&str; 5] =
         ["admin_token", "secret", "redis_url", "database_url", "store.migrate_url"];
     /// Keys whose values are text, whatever they look like.
-    pub(super) const TEXTS: [&str; 9] = [
+    pub(super) const TEXTS: [&str; 11] = [
         "admin_token",
         "secret",
         "redis_url",
@@ -152,6 +163,8 @@ impl Settings {
         "listen",
         "ops_listen",
         "data_dir",
+        "tls.cert_file",
+        "tls.key_file",
     ];
 
     /// What is wrong with the keys together; empty where nothing is.
@@ -208,6 +221,8 @@ impl Settings {
                 self.listen
             ));
         }
+        faults.extend(self.http.faults());
+        faults.extend(self.tls.faults());
         if let Err(error) = self.log.parse::<tracing_subscriber::EnvFilter>() {
             faults.push(format!("log: {error}"));
         }
@@ -251,6 +266,9 @@ impl fmt::Debug for Settings {
             .field("ledger", &self.ledger)
             .field("store.connections", &self.store.connections)
             .field("store.migrate_url", &hidden(&self.store.migrate_url))
+            .field("proxy_protocol", &self.proxy_protocol)
+            .field("http", &self.http)
+            .field("tls", &self.tls)
             .finish()
     }
 }

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use self::route::{Route, Router};
 use super::answer::{self, Answer};
+use super::body;
 use super::problem::Problem;
 use super::request::{Head, REQUEST_ID};
 use super::server::Service;
@@ -114,7 +115,10 @@ impl Ops {
         if path.starts_with("/admin") {
             self.check_token(&head)?;
         }
-        let route = route.ok_or(Problem::NotFound)?;
+        let Some(route) = route else {
+            body::discard(&head, body).await;
+            return Err(Problem::NotFound);
+        };
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
         match (&route, method) {
             (Route::Live, Method::GET) => {
@@ -145,7 +149,10 @@ impl Ops {
             (Route::DeadLetter { id }, Method::GET) => self.show_dead_letter(id).await,
             (Route::DeadLetter { id }, Method::DELETE) => self.drop_dead_letter(id).await,
             (Route::RetryDeadLetter { id }, Method::POST) => self.retry_dead_letter(id).await,
-            (route, _) => Err(Problem::MethodNotAllowed { allow: route.allow() }),
+            (route, _) => {
+                body::discard(&head, body).await;
+                Err(Problem::MethodNotAllowed { allow: route.allow() })
+            }
         }
     }
 
