@@ -19,6 +19,7 @@ mod request;
 mod shop;
 
 mod admin_endings;
+mod attacks;
 mod bad_input;
 mod bad_reservations;
 mod cart_crowd;
@@ -33,6 +34,7 @@ mod faults;
 mod latch;
 mod limits;
 mod listener;
+mod log;
 mod malformed;
 mod ops_api;
 mod orders;
