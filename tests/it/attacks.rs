@@ -24,7 +24,7 @@ use frames::Flood;
 use slow::{Attack, Attackers};
 
 const CONNECTIONS: usize = 300;
-const SECONDS: u64 = 4;
+const SECONDS: u64 = 3;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
