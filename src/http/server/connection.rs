@@ -1,10 +1,11 @@
 //! One connection, from its first byte to its last.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::Method;
@@ -192,19 +193,22 @@ impl<S: Service> Front<S> {
         mut stop: watch::Receiver<bool>,
     ) -> Option<C::Output> {
         let mut longest = pin!(tokio::time::sleep(self.longest()));
+        let mut stopped = pin!(stop.wait_for(|stop| *stop));
         let mut finishes = false;
-        loop {
-            tokio::select! {
-                biased;
-                ended = connection.as_mut() => return Some(ended),
-                // Cancel-safe all: what is missed here is still there next time.
-                _ = stop.wait_for(|stop| *stop), if !finishes => {}
-                () = pulse.spent(), if !finishes => {}
-                () = &mut longest => return None,
+        poll_fn(|context| {
+            loop {
+                if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                    return Poll::Ready(Some(ended));
+                }
+                // An answer that spends the connection comes with a wake-up of this task.
+                if finishes || !(pulse.is_spent() || stopped.as_mut().poll(context).is_ready()) {
+                    return longest.as_mut().poll(context).map(|()| None);
+                }
+                finishes = true;
+                finish(connection.as_mut());
             }
-            finishes = true;
-            finish(connection.as_mut());
-        }
+        })
+        .await
     }
 
     /// Beyond its age a connection ends with its next answer. One that still has not ended is kept

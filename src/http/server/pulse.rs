@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How many requests a connection serves, and for how long.
@@ -37,7 +36,8 @@ pub(super) struct Pulse {
     under_way: AtomicU32,
     /// Bytes have come that are not yet a request.
     stirring: AtomicBool,
-    spent: Notify,
+    /// The connection has given its last answer.
+    spent: AtomicBool,
 }
 
 /// What is waited for.
@@ -64,7 +64,7 @@ impl Pulse {
             begun: AtomicU64::new(0),
             under_way: AtomicU32::new(0),
             stirring: AtomicBool::new(true),
-            spent: Notify::new(),
+            spent: AtomicBool::new(false),
         })
     }
 
@@ -87,14 +87,9 @@ impl Pulse {
         Turn(Arc::clone(self))
     }
 
-    /// Whether the connection has served as many requests, or lived as long, as it may.
-    fn is_spent(&self) -> bool {
-        self.begun() >= self.lifetime.requests || self.born.elapsed() >= self.lifetime.age
-    }
-
-    /// Waits for the answer with which the connection has to end. Cancel-safe.
-    pub(super) async fn spent(&self) {
-        self.spent.notified().await;
+    /// Whether an answer was given with which the connection has to end.
+    pub(super) fn is_spent(&self) -> bool {
+        self.spent.load(Ordering::Relaxed)
     }
 
     /// Requests so far.
@@ -117,9 +112,10 @@ impl Pulse {
 impl Turn {
     /// It is answered. True: with this answer the connection ends.
     pub(super) fn end(self) -> bool {
-        let spent = self.0.is_spent();
+        let Pulse { lifetime, born, .. } = &*self.0;
+        let spent = self.0.begun() >= lifetime.requests || born.elapsed() >= lifetime.age;
         if spent {
-            self.0.spent.notify_one();
+            self.0.spent.store(true, Ordering::Relaxed);
         }
         spent
     }
