@@ -5,6 +5,7 @@
 //! → writer → ops. What was promised to somebody is durable at every point of both.
 
 mod books;
+pub mod descriptors;
 mod token;
 mod warm;
 
@@ -28,6 +29,7 @@ use crate::engine::Position;
 use crate::gate::{self, Gate};
 use crate::http::ops::{self, Ops, State};
 use crate::http::public::{self, Public};
+use crate::http::tls::Tls;
 use crate::http::{Auth, Identity, Tuning, bind, serve};
 use crate::identity::admins::Admins;
 use crate::identity::tokens::Tokens;
@@ -62,6 +64,8 @@ pub struct Gateway {
     pub tokens: Option<Arc<Tokens>>,
     /// Who operates.
     pub admins: Arc<Admins>,
+    /// The certificate of the public listener, to be reloaded when its files change.
+    pub tls: Option<Arc<Tls>>,
     public: Arc<Public>,
     state: watch::Sender<State>,
     failed: watch::Receiver<bool>,
@@ -108,6 +112,9 @@ pub enum StartError {
     /// The books do not answer.
     #[error("the books do not answer: {0}")]
     Books(#[from] crate::store::StoreError),
+    /// The certificate or its key.
+    #[error("{0}")]
+    Tls(String),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {cause}")]
     Listen {
@@ -133,6 +140,7 @@ impl Gateway {
         let failures = metrics.counter("floodgate_admin_auth_failures_total", &[]);
         let admins = Admins::new(settings.admin_tokens_file.clone(), failures);
         let admins = admins.map_err(StartError::Identity)?;
+        let tls = Tls::open(&settings.tls, &metrics).map_err(StartError::Tls)?;
         let lock = embedded::lock_data_dir(dir)?;
         let (token, new_token) = token::load(settings)?;
         let admins = Arc::new(admins.with_own(&token));
@@ -167,6 +175,7 @@ impl Gateway {
             }
         };
         let (public_address, ops_address) = (ends.public_address, ends.ops_address);
+        let share = descriptors::share(settings);
         let progress = Progress::new(&digested);
         let carts = Arc::new(CartCache::new(&metrics));
         let news = books.listen(&carts, &progress, holder);
@@ -213,7 +222,8 @@ impl Gateway {
             failed: failed.clone(),
         }));
         let (stop_ops, ops_stops) = watch::channel(false);
-        let ops = spawn_ops(ends.ops, ops, ops_stops)?;
+        let tuning = Tuning::ops(&settings.http, share.ops, &metrics);
+        let ops = spawn_ops(ends.ops, ops, tuning, ops_stops)?;
         let identity = Identity {
             auth: settings.auth,
             trusted_proxies: settings.trusted_proxies.clone(),
@@ -227,12 +237,15 @@ impl Gateway {
             identity,
             client_address: settings.client_address,
             buckets: Arc::clone(&buckets),
+            http: settings.http.clone(),
             metrics: Arc::clone(&metrics),
         }));
         let (stop_public, public_stops) = watch::channel(false);
+        let trusted = settings.trusted_proxies.clone();
         let tuning = Tuning {
-            connections_max: limits::CONNECTIONS_MAX,
-            drain: Duration::from_millis(limits::DRAIN_MS),
+            proxy_protocol: settings.proxy_protocol,
+            tls: tls.clone(),
+            ..Tuning::public(&settings.http, trusted, share.public, &metrics)
         };
         let listener = tokio::spawn(serve(ends.public, Arc::clone(&public), tuning, public_stops));
         let upkeep = tokio::spawn(keep_up(Arc::clone(&metrics)));
@@ -247,6 +260,7 @@ impl Gateway {
             new_token,
             tokens,
             admins,
+            tls,
             public,
             state,
             failed,
@@ -446,11 +460,10 @@ impl Ends {
 fn spawn_ops(
     end: OpsEnd,
     ops: Arc<Ops>,
+    tuning: Tuning,
     stop: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, StartError> {
     let OpsEnd { listener, runtime } = end;
-    let tuning =
-        Tuning { connections_max: limits::OPS_CONNECTIONS_MAX, drain: Duration::from_secs(1) };
     let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     let run = move || {
         runtime.block_on(async {

@@ -40,34 +40,102 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a body that is too large that are taken from the wire and thrown away, so that the client
 /// gets to read its 413. A larger one is cut.
 pub const BODY_DISCARD_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Read buffer of a connection, in bytes: bounds the request head as well.
-pub const CONNECTION_BUFFER_BYTES_MAX: usize = 32 * 1024;
+/// Buffer of a connection, in bytes, one for reading and one for writing: bounds the request head. A
+/// body passes through it in pieces.
+pub const CONNECTION_BUFFER_BYTES_MAX: usize = 16 * 1024;
+/// What the kernel keeps of answers that a peer has not taken, in bytes. It counts its own costs in, and so
+/// takes up to twice as many.
+pub const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// Request headers. More get 431 from hyper.
 pub const HEADERS_MAX: usize = 64;
 /// Request target, in bytes. A longer one gets 414.
 pub const URI_BYTES_MAX: usize = 2 * 1024;
-/// Open connections of the public listener. Above it new ones wait in the kernel's backlog.
+/// Open connections of the public listener, unless `http.connections_max` says otherwise or the process
+/// has fewer descriptors. Above it new ones wait in the kernel's backlog.
 pub const CONNECTIONS_MAX: usize = 20_000;
+/// Open connections that a configuration may want, in all and of one address.
+pub const CONNECTIONS_SETTING_MAX: usize = 1_000_000;
+/// Open connections of one address (IPv6: of one /64), unless `http.connections_per_address` says
+/// otherwise. One more is closed at once. Trusted proxies are not counted.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
+/// A connection ends with so many answers, unless `http.connection_requests` says otherwise.
+pub const CONNECTION_REQUESTS_MAX: u64 = 1_000;
+/// A connection ends with its first answer after this, unless `http.connection_ms` says otherwise.
+pub const CONNECTION_MS: u64 = 120_000;
+/// After that, and a silence of `http.idle_ms`, a connection that does not end is cut after this.
+pub const CONNECTION_LAST_MS: u64 = 60_000;
+/// Descriptors that are left for files, journals, timers and links to other servers, beside those that
+/// the configuration counts.
+pub const DESCRIPTORS_RESERVED: usize = 96;
+/// Each embedded lane has so many.
+pub const DESCRIPTORS_PER_LANE: usize = 8;
+/// Of the descriptors for connections the ops listener gets one in so many, as long as it has not all
+/// that it may.
+pub const OPS_SHARE: usize = 8;
 /// Request body of the ops listener, in bytes: a sale with many items is larger than a purchase.
 pub const OPS_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Open connections of the ops listener.
 pub const OPS_CONNECTIONS_MAX: usize = 256;
 /// Kernel backlog of a listener.
 pub const LISTEN_BACKLOG: i32 = 4_096;
-/// A connection that has not sent a whole request head in this time is closed; idle ones too.
-pub const HEAD_READ_MS: u64 = 9_000;
-/// A body that has not arrived whole in this time gets 408.
+/// A connection that has not sent a whole request head in this time, from the head's first byte or from
+/// its own begin, is closed. `http.head_ms` says otherwise.
+pub const HEAD_READ_MS: u64 = 5_000;
+/// A connection on which no further request begins in this time is closed. `http.idle_ms` says otherwise.
+pub const IDLE_MS: u64 = 15_000;
+/// A body that has not arrived whole in this time gets 408. `http.body_ms` says otherwise for buyers.
 pub const BODY_READ_MS: u64 = 3_000;
+/// `http.head_ms` and `http.body_ms` at most.
+pub const REQUEST_READ_MS_MAX: u64 = 9_000;
+/// Any `http.*_ms` at least, and the others at most.
+pub const TIMEOUT_MS_MIN: u64 = 100;
+/// See [`TIMEOUT_MS_MIN`].
+pub const TIMEOUT_MS_MAX: u64 = 86_400_000;
+/// A connection that we end still takes what comes for so long, and so many bytes of it.
+pub const LINGER_MS: u64 = 500;
+/// See [`LINGER_MS`].
+pub const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// A request that the ledger has not answered in this time gets `outcome-unknown`.
 pub const LEDGER_REPLY_MS: u64 = 2_000;
 /// A request that the store has not answered in this time gets `overloaded`.
 pub const STORE_REPLY_MS: u64 = 2_000;
-/// A peer that has not taken what was sent to it in this time is cut off.
-pub const WRITE_STALL_MS: u64 = 10_000;
+/// A peer that has taken nothing of what is sent to it for this time is cut off. `http.write_stall_ms` says
+/// otherwise.
+pub const WRITE_STALL_MS: u64 = 5_000;
 /// Connections that are still busy this long after SIGTERM are cut.
 pub const DRAIN_MS: u64 = 10_000;
-/// Accept errors that mean "out of descriptors" are waited out this long.
-pub const ACCEPT_BACKOFF_MS: u64 = 50;
+/// HTTP/2: requests of a connection at a time. One more is refused.
+pub const HTTP2_STREAMS_MAX: u32 = 64;
+/// HTTP/2: requests that a peer gave up before they were looked at. With one more the connection ends.
+pub const HTTP2_PENDING_RESETS_MAX: usize = 20;
+/// HTTP/2: requests that were given up for a peer's faults. With one more the connection ends.
+pub const HTTP2_ERROR_RESETS_MAX: usize = 256;
+/// HTTP/2: headers of a request, in bytes, unpacked. More get 431.
+pub const HTTP2_HEADER_LIST_BYTES_MAX: u32 = 8 * 1024;
+/// HTTP/2: bytes of bodies that may be on their way, of a request and of a connection.
+pub const HTTP2_WINDOW_BYTES: u32 = 64 * 1024;
+/// HTTP/2: bytes of an answer that wait for its window.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// HTTP/2: a peer is asked this often whether it lives, and has so long to say so.
+pub const HTTP2_PING_MS: u64 = 20_000;
+/// See [`HTTP2_PING_MS`].
+pub const HTTP2_PONG_MS: u64 = 10_000;
+/// A TLS handshake that takes longer is given up.
+pub const TLS_HANDSHAKE_MS: u64 = 5_000;
+/// TLS handshakes at a time, from the client's first message on. Others wait, as long as a handshake may
+/// take.
+pub const TLS_HANDSHAKES_MAX: usize = 256;
+/// Longest header of the PROXY protocol, in bytes. With a longer one the connection is closed.
+pub const PROXY_HEADER_BYTES_MAX: usize = 1_024;
+/// Log lines that wait to be written. Further ones are dropped and counted.
+pub const LOG_LINES_WAITING_MAX: usize = 8_192;
+/// Longest log line, in bytes. A longer one is cut, in JSON replaced by a note.
+pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Accept errors that mean "out of descriptors" are waited out this long: the first and the longest
+/// pause.
+pub const ACCEPT_BACKOFF_MS: (u64, u64) = (10, 200);
+/// They are logged this often at most.
+pub const ACCEPT_LOG_MS: u64 = 1_000;
 
 /// Requests that wait for a lane. One more gets `overloaded` at once.
 pub const LANE_INBOX: usize = 8_192;
@@ -236,9 +304,10 @@ const _: () = assert!(
     JWT_BYTES_MAX < CONNECTION_BUFFER_BYTES_MAX,
     "a token of legal size arrives in one request head"
 );
+const _: () = assert!(CONNECTION_BUFFER_BYTES_MAX >= 8 * 1024, "hyper takes no smaller buffer");
 const _: () = assert!(
-    CONNECTION_BUFFER_BYTES_MAX > BODY_BYTES_MAX,
-    "a body of legal size must not be cut by the buffer that it arrives in"
+    CONNECTION_BUFFER_BYTES_MAX >= 4 * URI_BYTES_MAX,
+    "a target of legal length leaves room for headers"
 );
 const _: () = assert!(
     (PRICE_MAX as u128) * (QUANTITY_MAX as u128) * (LINES_PER_RESERVATION_MAX as u128)
@@ -256,8 +325,12 @@ const _: () = assert!(
     "a request that was read before the drain began is answered before its connection is cut"
 );
 const _: () = assert!(
-    HEAD_READ_MS < DRAIN_MS,
-    "a head that never ends does not hold up the drain to its limit"
+    REQUEST_READ_MS_MAX < DRAIN_MS,
+    "a head or body that never ends does not hold up the drain to its limit"
+);
+const _: () = assert!(
+    HEAD_READ_MS <= REQUEST_READ_MS_MAX && BODY_READ_MS <= REQUEST_READ_MS_MAX,
+    "the defaults are within their bounds"
 );
 const _: () = assert!(
     SMOOTH_MS_MAX + LEDGER_REPLY_MS < DRAIN_MS,

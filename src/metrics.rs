@@ -123,6 +123,20 @@ fn describe() {
         Unit::Seconds,
         "From the request's head to its answer."
     );
+    describe_counter!(
+        "floodgate_log_lines_dropped_total",
+        "Log lines that nobody took from standard error in time."
+    );
+    describe_gauge!("floodgate_connections", "Connections that are open, by listener.");
+    describe_counter!(
+        "floodgate_connections_refused_total",
+        "Connections that were closed before their first request, by listener and reason."
+    );
+    describe_gauge!(
+        "floodgate_tls_certificate_expiry_timestamp_seconds",
+        Unit::Seconds,
+        "When the public listener's certificate ends, since 1970."
+    );
     describe_counter!("floodgate_reservations_total", "Reservations asked for, by outcome.");
     describe_counter!("floodgate_admission_total", "Decisions of each gate before the ledger.");
     describe_gauge!("floodgate_admission_keys", "Buckets of each limit that are not full.");

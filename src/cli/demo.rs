@@ -42,7 +42,7 @@ async fn demo(arguments: &DemoArguments, as_json: bool) -> Result<Exit, Failure>
     let dir = temporary.as_ref().map(|dir| dir.path().to_owned());
     let dir = arguments.data_dir.clone().or(dir).unwrap_or_default();
     let settings = settings(arguments, dir.clone());
-    logs::start(&settings).map_err(|error| Failure::new(Exit::Failure, error))?;
+    let _logging = logs::start(&settings).map_err(|error| Failure::new(Exit::Failure, error))?;
     let gateway = start(&settings).await?;
     // From here on whatever happens, the gateway is taken down in good order.
     let shown = tokio::select! {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::arguments::ConfigArguments;
 use super::{Exit, Failure, config, say, small_runtime, table};
+use crate::app::descriptors;
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::config::Settings;
 use crate::ledger::Durability;
@@ -36,7 +37,7 @@ struct Check {
 pub(super) fn run(arguments: &ConfigArguments, as_json: bool) -> Result<Exit, Failure> {
     let settings = config::load(arguments)?.settings;
     let mut checks = vec![
-        descriptors(),
+        descriptors(&settings),
         backlog(),
         data_dir(&settings),
         disk(&settings),
@@ -71,12 +72,12 @@ fn check(name: &'static str, state: State, found: impl Into<String>, advice: &st
     Check { name, state, found: found.into(), advice }
 }
 
-fn descriptors() -> Check {
-    // Each connection is one; journals, books and listeners need a few more.
-    let wanted = limits::CONNECTIONS_MAX as u64 + 128;
-    let soft = getrlimit(Resource::Nofile).current;
-    let found = soft.map_or_else(|| "unlimited".to_owned(), |soft| soft.to_string());
-    let state = if soft.is_none_or(|soft| soft >= wanted) { State::Ok } else { State::Warning };
+fn descriptors(settings: &Settings) -> Check {
+    let wanted = descriptors::wanted(settings);
+    // A gateway raises the soft limit to the hard one by itself.
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let found = hard.map_or_else(|| "unlimited".to_owned(), |hard| hard.to_string());
+    let state = if hard.is_none_or(|hard| hard >= wanted) { State::Ok } else { State::Warning };
     check("file descriptors", state, found, &format!("ulimit -n {wanted}, or LimitNOFILE"))
 }
 

@@ -27,13 +27,14 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) fn run(arguments: &ConfigArguments) -> Result<Exit, Failure> {
     let Loaded { settings, .. } = config::load(arguments)?;
-    let filter =
+    let logging =
         logs::start(&settings).map_err(|error| Failure::new(Exit::Configuration, error))?;
     if settings.auth == Auth::Insecure {
         warn!("auth is INSECURE: anyone can buy as anyone; for load tests only");
     }
+    crate::app::descriptors::raise();
     let runtime = runtime()?;
-    let ended = runtime.block_on(serve(arguments, &settings, &filter));
+    let ended = runtime.block_on(serve(arguments, &settings, &logging.filter));
     // What is left are connections that were cut and jobs that nobody waits for.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -97,6 +98,9 @@ async fn serve(
 fn live(filter: LogFilter, settings: &Settings, gateway: &Gateway) -> Vec<Live> {
     let buckets = Arc::clone(&gateway.buckets);
     let (tokens, admins) = (gateway.tokens.clone(), Arc::clone(&gateway.admins));
+    let certificate = gateway.tls.clone();
+    let files = certificate.iter().flat_map(|certificate| certificate.files());
+    let files = files.map(PathBuf::from).collect();
     let file = |named: &Option<PathBuf>| named.iter().cloned().collect();
     vec![
         // What is in these files; which files they are takes a restart.
@@ -106,6 +110,10 @@ fn live(filter: LogFilter, settings: &Settings, gateway: &Gateway) -> Vec<Live> 
         .with_files(file(&settings.jwt.keys_file)),
         Live::new("the tokens in admin_tokens_file", move |_| admins.reload())
             .with_files(file(&settings.admin_tokens_file)),
+        Live::new("the certificate in tls.cert_file", move |_| {
+            certificate.as_ref().map_or(Ok(()), |certificate| certificate.reload())
+        })
+        .with_files(files),
         Live::new("log", move |settings| filter.set(&settings.log)),
         Live::new("admission", move |settings| {
             buckets.reconfigure(&settings.admission);
@@ -130,6 +138,7 @@ pub(super) async fn start(settings: &Settings) -> Result<Gateway, Failure> {
                     postgres::OpenError::Url(_) | postgres::OpenError::Unfit { .. },
                 ),
             ) => Exit::Configuration,
+            StartError::Tls(_) => Exit::Configuration,
             StartError::Redis(_)
             | StartError::Store(BooksError::Postgres(postgres::OpenError::Unreachable(_))) => {
                 Exit::Unavailable

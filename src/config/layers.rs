@@ -36,6 +36,8 @@ const OTHER_VARIABLES: [&str; 2] = ["FLOODGATE_CONFIG", "FLOODGATE_OPS_URL"];
 /// Variables under names that others know too.
 const COMMON_VARIABLES: [(&str, &str); 3] =
     [("REDIS_URL", "redis_url"), ("DATABASE_URL", "database_url"), ("RUST_LOG", "log")];
+/// Keys whose values are lists, which people write with commas.
+const LISTS: [&str; 2] = ["trusted_proxies", "http.cors_origins"];
 
 /// Puts the layers together and checks the result.
 ///
@@ -165,9 +167,9 @@ impl Layer {
         for (key, text) in values {
             let value = if Settings::TEXTS.contains(&key.as_str()) {
                 Value::from(text.clone())
-            } else if key == "trusted_proxies" && !text.trim_start().starts_with('[') {
-                let networks = text.split(',').map(str::trim).filter(|network| !network.is_empty());
-                Value::from(networks.map(str::to_owned).collect::<Vec<String>>())
+            } else if LISTS.contains(&key.as_str()) && !text.trim_start().starts_with('[') {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                Value::from(items.map(str::to_owned).collect::<Vec<String>>())
             } else {
                 // Numbers, booleans and lists as figment reads them; never fails.
                 text.parse().unwrap_or_else(|_| Value::from(text.clone()))

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::AdmissionSettings;
-use crate::http::{Auth, ClientAddress};
+use crate::http::tls::TlsSettings;
+use crate::http::{Auth, ClientAddress, HttpSettings};
 use crate::identity::tokens::JwtSettings;
 use crate::ledger::Durability;
 use crate::ledger::redis::server::Server;
@@ -57,6 +58,13 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Who may ask how often.
     pub admission: AdmissionSettings,
+    /// Every public connection begins with a header of the PROXY protocol, which a trusted proxy
+    /// sends.
+    pub proxy_protocol: bool,
+    /// The listeners.
+    pub http: HttpSettings,
+    /// TLS of the public listener.
+    pub tls: TlsSettings,
 }
 
 /// Keys of the books.
@@ -141,6 +149,9 @@ impl Default for Settings {
             ledger: LedgerSettings::default(),
             store: StoreSettings::default(),
             admission: AdmissionSettings::default(),
+            proxy_protocol: false,
+            http: HttpSettings::default(),
+            tls: TlsSettings::default(),
         }
     }
 }
@@ -156,7 +167,7 @@ impl Settings {
     pub const SECRETS: [&str; 6] =
         ["admin_token", "secret", "jwt.secret", "redis_url", "database_url", "store.migrate_url"];
     /// Keys whose values are text, whatever they look like.
-    pub(super) const TEXTS: [&str; 14] = [
+    pub(super) const TEXTS: [&str; 16] = [
         "admin_token",
         "admin_tokens_file",
         "jwt.secret",
@@ -171,6 +182,8 @@ impl Settings {
         "listen",
         "ops_listen",
         "data_dir",
+        "tls.cert_file",
+        "tls.key_file",
     ];
 
     /// What is wrong with the keys together; empty where nothing is.
@@ -229,6 +242,8 @@ impl Settings {
             ));
         }
         faults.extend(self.admission.faults());
+        faults.extend(self.http.faults());
+        faults.extend(self.tls.faults());
         if let Err(error) = self.log.parse::<tracing_subscriber::EnvFilter>() {
             faults.push(format!("log: {error}"));
         }
@@ -280,6 +295,9 @@ impl fmt::Debug for Settings {
             .field("store.connections", &self.store.connections)
             .field("store.migrate_url", &hidden(&self.store.migrate_url))
             .field("admission", &self.admission)
+            .field("proxy_protocol", &self.proxy_protocol)
+            .field("http", &self.http)
+            .field("tls", &self.tls)
             .finish()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -20,10 +19,21 @@ pub(super) async fn read(head: &Head, body: Incoming, max: usize) -> Result<Byte
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let deadline = Duration::from_millis(limits::BODY_READ_MS);
-    match tokio::time::timeout(deadline, read_or_discard(head, body, max)).await {
+    match tokio::time::timeout(head.body_within, read_or_discard(head, body, max)).await {
         Ok(read) => read,
         Err(_) => Err(Problem::RequestTimeout),
+    }
+}
+
+/// Takes a body from the wire that nobody wants, as far as that is bearable: what follows it on the
+/// connection can then be read. hyper takes what is there already, and ends the connection otherwise,
+/// so how a refusal ends would depend on how the body was cut into packets.
+pub(super) async fn discard(head: &Head, body: Incoming) {
+    if head.has_body {
+        let mut body = Limited::new(body, limits::BODY_BYTES_MAX);
+        let all = async { while let Some(Ok(_)) = body.frame().await {} };
+        // What is not there in time is not waited for; the connection ends with the refusal.
+        let _ = tokio::time::timeout(head.body_within, all).await;
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use self::route::{Route, Router};
 use super::answer::{self, Answer};
+use super::body;
 use super::problem::Problem;
 use super::request::{Head, REQUEST_ID};
 use super::server::Service;
@@ -111,10 +112,14 @@ impl Ops {
     async fn operate(&self, head: Head, body: Incoming, admin: &Admin) -> Result<Answer, Problem> {
         let method = head.read_as();
         if method != Method::GET && !admin.may_change() {
+            body::discard(&head, body).await;
             return Err(Problem::Forbidden);
         }
         let path = head.uri.path().to_owned();
-        let route = self.router.route(&path).ok_or(Problem::NotFound)?;
+        let Some(route) = self.router.route(&path) else {
+            body::discard(&head, body).await;
+            return Err(Problem::NotFound);
+        };
         match (&route, method) {
             (Route::Sales, Method::GET) => self.list_sales().await,
             (Route::Sales, Method::POST) => self.create_sale(&head, body, admin).await,
@@ -135,7 +140,10 @@ impl Ops {
             (Route::RetryDeadLetter { id }, Method::POST) => {
                 self.retry_dead_letter(id, admin).await
             }
-            (route, _) => Err(Problem::MethodNotAllowed { allow: route.allow() }),
+            (route, _) => {
+                body::discard(&head, body).await;
+                Err(Problem::MethodNotAllowed { allow: route.allow() })
+            }
         }
     }
 
@@ -160,7 +168,9 @@ impl Service for Ops {
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let mut actor = None;
         let answered = if !path.starts_with("/admin") {
-            self.tell(&head).await
+            let told = self.tell(&head).await;
+            body::discard(&head, body).await;
+            told
         } else {
             match self.admit(&head) {
                 Ok(admin) => {
@@ -168,7 +178,10 @@ impl Service for Ops {
                     actor = Some(admin.name);
                     answered
                 }
-                Err(problem) => Err(problem),
+                Err(problem) => {
+                    body::discard(&head, body).await;
+                    Err(problem)
+                }
             }
         };
         let mut answer = answered.unwrap_or_else(|problem| problem.into_answer(self.clock.now()));

@@ -21,6 +21,12 @@ use crate::store::StoreError;
 pub enum Problem {
     /// It cannot be read; the sentence says where.
     Malformed(String),
+    /// It is not sound HTTP, or could be read in two ways; the connection ends with it.
+    Unsound(&'static str),
+    /// Its body says in another way than by `Content-Length` how long it is.
+    LengthRequired,
+    /// It expects something that is not done here.
+    ExpectationFailed,
     /// Nobody believable said who is calling.
     IdentityRequired,
     /// A token that is not believed. Told as [`Problem::IdentityRequired`], whatever is wrong with it.
@@ -167,7 +173,12 @@ impl Problem {
         // What is left of a body that was not read is not worth reading.
         let closes = matches!(
             self,
-            Problem::BodyTooLarge { .. } | Problem::RequestTimeout | Problem::Draining
+            Problem::BodyTooLarge { .. }
+                | Problem::RequestTimeout
+                | Problem::Draining
+                | Problem::Unsound(_)
+                | Problem::LengthRequired
+                | Problem::ExpectationFailed
         );
         let Shape { status, code, title, detail, retry, more } = self.shape(now);
         let mut body = json!({
@@ -215,6 +226,21 @@ impl Problem {
             Problem::Malformed(detail) => {
                 Shape::new(400, "malformed-request", "The request cannot be read", detail)
             }
+            Problem::Unsound(detail) => {
+                Shape::new(400, "malformed-request", "The request cannot be read", detail)
+            }
+            Problem::LengthRequired => Shape::new(
+                411,
+                "length-required",
+                "The body's length is required",
+                "a body comes with Content-Length and without Transfer-Encoding",
+            ),
+            Problem::ExpectationFailed => Shape::new(
+                417,
+                "expectation-failed",
+                "The expectation cannot be met",
+                "Expect may ask for 100-continue only",
+            ),
             Problem::IdentityRequired | Problem::InvalidToken => Shape::new(
                 401,
                 "identity-required",

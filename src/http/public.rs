@@ -14,18 +14,21 @@ use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::HeaderName;
+use hyper::header::{HeaderName, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
 
 use self::meter::Meter;
 use self::route::{Route, Router};
 use super::answer::{self, Answer};
+use super::body;
 use super::caller::Identity;
 use super::client::{ClientAddress, Clients};
+use super::cors::Cors;
 use super::problem::Problem;
 use super::request::{Head, REQUEST_ID};
 use super::server::Service;
+use super::settings::HttpSettings;
 use crate::admission::{Admitted, Asking, Buckets};
 use crate::carts::CartCache;
 use crate::clock::Clock;
@@ -48,6 +51,8 @@ pub struct Public {
     identity: Identity,
     clients: Clients,
     buckets: Arc<Buckets>,
+    cors: Cors,
+    body_within: Duration,
     router: Router,
     meter: Meter,
     draining: AtomicBool,
@@ -69,6 +74,8 @@ pub struct Parts {
     pub client_address: ClientAddress,
     /// The token buckets.
     pub buckets: Arc<Buckets>,
+    /// How requests are taken.
+    pub http: HttpSettings,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -85,7 +92,8 @@ struct Call {
 impl Public {
     /// The public API over these.
     pub fn new(parts: Parts) -> Self {
-        let Parts { gate, store, carts, clock, identity, client_address, buckets, metrics } = parts;
+        let Parts { gate, store, carts, clock, identity, client_address, buckets, http, metrics } =
+            parts;
         let trusted = identity.trusted_proxies.clone();
         Self {
             gate,
@@ -95,6 +103,9 @@ impl Public {
             identity,
             clients: Clients::new(client_address, trusted, &metrics),
             buckets,
+            // What is wrong with it was told when the configuration was read.
+            cors: Cors::of(&http.cors_origins).unwrap_or(Cors::Off),
+            body_within: Duration::from_millis(http.body_ms),
             router: Router::new(),
             meter: Meter::new(&metrics),
             draining: AtomicBool::new(false),
@@ -108,7 +119,13 @@ impl Public {
 
     async fn dispatch(&self, route: Option<Route<'_>>, call: Call) -> Result<Answer, Problem> {
         call.head.check()?;
-        let route = route.ok_or(Problem::NotFound)?;
+        if let Some(answer) = self.cors.preflight(&call.head) {
+            return Ok(answer);
+        }
+        let Some(route) = route else {
+            body::discard(&call.head, call.body).await;
+            return Err(Problem::NotFound);
+        };
         // HEAD is GET; hyper leaves the body out.
         let method = match call.head.method {
             Method::HEAD => Method::GET,
@@ -143,7 +160,10 @@ impl Public {
             (Route::Health, Method::GET) => {
                 Ok(answer::value(StatusCode::OK, &json!({ "status": "ok" })))
             }
-            (route, _) => Err(Problem::MethodNotAllowed { allow: route.allow() }),
+            (route, _) => {
+                body::discard(&call.head, call.body).await;
+                Err(Problem::MethodNotAllowed { allow: route.allow() })
+            }
         }
     }
 
@@ -185,8 +205,10 @@ impl Service for Public {
         request: Request<Incoming>,
     ) -> Response<Full<bytes::Bytes>> {
         let started = Instant::now();
-        let (head, body) = Head::of(request);
+        let (mut head, body) = Head::of(request);
+        head.body_within = self.body_within;
         let request_id = head.request_id();
+        let origin = head.headers.get(ORIGIN).cloned();
         let traceparent = head.headers.get(TRACEPARENT).cloned();
         let path = head.uri.clone();
         let route = self.router.route(path.path());
@@ -202,6 +224,7 @@ impl Service for Public {
             }
         };
         meter.record(answer.status(), started.elapsed());
+        self.cors.label(origin.as_ref(), &mut answer);
         let headers = answer.headers_mut();
         headers.insert(REQUEST_ID, request_id);
         if let Some(traceparent) = traceparent {

@@ -1,36 +1,45 @@
 //! What every handler needs of a request, looked up once.
 
-use hyper::body::Incoming;
+use std::time::Duration;
+
+use hyper::body::{Body, Incoming};
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, Uri, Version};
 
 use super::problem::Problem;
+use super::sound;
 use crate::limits;
 
 /// A request whose head has been checked.
 pub(super) struct Head {
     pub method: Method,
     pub uri: Uri,
+    pub version: Version,
     pub headers: HeaderMap,
+    /// Whether a body follows.
+    pub has_body: bool,
+    /// For how long it is waited for.
+    pub body_within: Duration,
 }
 
 impl Head {
     /// Splits a request into head and body.
     pub(super) fn of(request: Request<Incoming>) -> (Self, Incoming) {
         let (parts, body) = request.into_parts();
-        (Self { method: parts.method, uri: parts.uri, headers: parts.headers }, body)
+        let head = Self {
+            method: parts.method,
+            uri: parts.uri,
+            version: parts.version,
+            headers: parts.headers,
+            has_body: !body.is_end_stream(),
+            body_within: Duration::from_millis(limits::BODY_READ_MS),
+        };
+        (head, body)
     }
 
     /// What is wrong with any request of this form, whatever it asks for.
     pub(super) fn check(&self) -> Result<(), Problem> {
-        if self
-            .uri
-            .path_and_query()
-            .is_some_and(|target| target.as_str().len() > limits::URI_BYTES_MAX)
-        {
-            return Err(Problem::UriTooLong);
-        }
-        Ok(())
+        sound::check(self)
     }
 
     /// A header that may stand there once.

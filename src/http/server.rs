@@ -1,6 +1,16 @@
 //! Connections: accepted, bounded, served, and drained.
 //!
-//! hyper's timeouts are silently off unless it is given a timer; every builder here has one.
+//! Everything that waits for a peer has a bound here: a head, a body, silence, an answer that is not
+//! taken, a connection as a whole.
+
+mod accept;
+mod alarm;
+mod awaited;
+mod connection;
+mod crowd;
+mod proxy;
+mod pulse;
+mod pushed;
 
 use std::future::Future;
 use std::io;
@@ -11,18 +21,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use socket2::{Domain, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use ipnet::IpNet;
+use metrics::{Counter, Gauge};
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tracing::warn;
 
+use self::accept::{Accepted, Acceptor};
+use self::connection::{Front, Refused};
+use super::settings::HttpSettings;
+use super::tls::Tls;
 use crate::limits;
+use crate::metrics::Metrics;
 
 /// What answers requests.
 pub trait Service: Send + Sync + 'static {
@@ -35,12 +48,104 @@ pub trait Service: Send + Sync + 'static {
 }
 
 /// How a listener treats its connections.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Tuning {
     /// Open connections; above it new ones wait in the kernel's backlog.
     pub connections_max: usize,
+    /// Open connections of one address; above it new ones are closed at once.
+    pub connections_per_address: usize,
+    /// Peers that are not counted by address, and may speak for others.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Every connection begins with a proxy's header that says whose it is.
+    pub proxy_protocol: bool,
+    /// What is spoken below HTTP, if not HTTP itself.
+    pub tls: Option<Arc<Tls>>,
+    /// From a request's first byte, or the connection's begin, to the end of its head.
+    pub head: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// A write that comes to nothing for so long is given up.
+    pub write_stall: Duration,
+    /// With so many answers a connection ends.
+    pub requests_max: u64,
+    /// And with the first one after so long.
+    pub age_max: Duration,
     /// How long connections may finish what they are at, once the listener is to stop.
     pub drain: Duration,
+    /// What is counted.
+    pub counts: Counts,
+}
+
+impl Tuning {
+    /// Of the settings, for buyers; at most so many connections, which the process has descriptors
+    /// for.
+    pub fn public(
+        settings: &HttpSettings,
+        trusted_proxies: Vec<IpNet>,
+        connections_max: usize,
+        metrics: &Metrics,
+    ) -> Self {
+        let ms = Duration::from_millis;
+        Self {
+            connections_max: settings.connections_max.min(connections_max),
+            connections_per_address: settings.connections_per_address,
+            trusted_proxies,
+            proxy_protocol: false,
+            tls: None,
+            head: ms(settings.head_ms),
+            idle: ms(settings.idle_ms),
+            write_stall: ms(settings.write_stall_ms),
+            requests_max: settings.connection_requests,
+            age_max: ms(settings.connection_ms),
+            drain: ms(limits::DRAIN_MS),
+            counts: Counts::new(metrics, "public"),
+        }
+    }
+
+    /// The same for operators, whose addresses are not counted.
+    pub fn ops(settings: &HttpSettings, connections_max: usize, metrics: &Metrics) -> Self {
+        Self {
+            connections_max,
+            connections_per_address: connections_max,
+            drain: Duration::from_secs(1),
+            counts: Counts::new(metrics, "ops"),
+            ..Self::public(settings, Vec::new(), connections_max, metrics)
+        }
+    }
+}
+
+/// What a listener counts.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    open: Gauge,
+    refused_address: Counter,
+    refused_proxy: Counter,
+    refused_handshake: Counter,
+}
+
+impl Counts {
+    /// Under the listener's name.
+    pub fn new(metrics: &Metrics, listener: &'static str) -> Self {
+        let listener = ("listener", listener.to_owned());
+        let refused = |reason: &'static str| {
+            let labels = [listener.clone(), ("reason", reason.to_owned())];
+            metrics.counter("floodgate_connections_refused_total", &labels)
+        };
+        Self {
+            open: metrics.gauge("floodgate_connections", std::slice::from_ref(&listener)),
+            refused_address: refused("address"),
+            refused_proxy: refused("proxy"),
+            refused_handshake: refused("handshake"),
+        }
+    }
+
+    fn refused(&self, refused: Refused) {
+        match refused {
+            Refused::Address => self.refused_address.increment(1),
+            Refused::Proxy => self.refused_proxy.increment(1),
+            Refused::Handshake => self.refused_handshake.increment(1),
+        }
+    }
 }
 
 /// Binds a listener with a backlog for a crowd. It does not block, as tokio wants it.
@@ -65,84 +170,46 @@ pub async fn serve<S: Service>(
     tuning: Tuning,
     mut stop: watch::Receiver<bool>,
 ) {
-    let permits = Arc::new(Semaphore::new(tuning.connections_max));
-    let graceful = GracefulShutdown::new();
+    let mut acceptor = Acceptor::new(listener, tuning.connections_max, tuning.write_stall);
+    let (drain, open) = (tuning.drain, tuning.counts.open.clone());
+    let front = Arc::new(Front::new(service, tuning));
     let mut connections = JoinSet::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(limits::HEAD_READ_MS))
-        .max_buf_size(limits::CONNECTION_BUFFER_BYTES_MAX)
-        .max_headers(limits::HEADERS_MAX)
-        // Head and body in one write. (Not by `pipeline_flush`, which holds an answer back while
-        // anything of what follows has been read: a refused body would swallow its own refusal.)
-        .writev(false);
     loop {
         let accepted = tokio::select! {
             // Cancel-safe both: no permit and no connection is lost by the other branch.
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = acceptor.next() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let Some((stream, peer, permit)) = accepted else { continue };
-        let service = Arc::clone(&service);
-        let answer = service_fn(move |request| {
-            let service = Arc::clone(&service);
-            async move { Ok::<_, std::convert::Infallible>(service.answer(peer, request).await) }
-        });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), answer));
+        let Some(Accepted { stream, peer, permit }) = accepted else { continue };
         // Those that have ended make room in the set for those that come.
         while connections.try_join_next().is_some() {}
+        let open = Open::new(&open);
+        let served = Arc::clone(&front).serve(stream, peer, stop.clone());
         connections.spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%peer, %error, "connection ended");
-            }
-            drop(permit);
+            served.await;
+            drop((permit, open));
         });
     }
-    drop(listener);
-    if tokio::time::timeout(tuning.drain, graceful.shutdown()).await.is_err() {
+    drop(acceptor);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(drain, ended).await.is_err() {
         warn!("connections are cut: they take longer than the drain limit");
     }
     connections.shutdown().await;
 }
 
-type Permit = tokio::sync::OwnedSemaphorePermit;
+/// Counts a connection as long as it is open, also if its task panics.
+struct Open(Gauge);
 
-/// The next connection, once there is room for it. `None`: there was none after all, go on.
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, Permit)> {
-    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, peer)) => {
-            if let Err(error) = tune(&stream) {
-                debug!(%peer, %error, "connection could not be tuned");
-            }
-            Some((stream, peer, permit))
-        }
-        Err(error) => {
-            // Of one connection: the next may be fine. Of the process (no descriptors, no memory): it
-            // will not go away at once, and a loop that spins on it makes everything worse.
-            let of_connection = matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionAborted
-                    | io::ErrorKind::ConnectionReset
-                    | io::ErrorKind::ConnectionRefused
-                    | io::ErrorKind::Interrupted
-            );
-            if !of_connection {
-                warn!(%error, "cannot accept");
-                tokio::time::sleep(Duration::from_millis(limits::ACCEPT_BACKOFF_MS)).await;
-            }
-            None
-        }
+impl Open {
+    fn new(open: &Gauge) -> Self {
+        open.increment(1.0);
+        Self(open.clone())
     }
 }
 
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_tcp_nodelay(true)?;
-    // Whoever does not take what was sent to them is cut off by the kernel.
-    socket.set_tcp_user_timeout(Some(Duration::from_millis(limits::WRITE_STALL_MS)))?;
-    Ok(())
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }

@@ -151,6 +151,18 @@ impl Drop for Process {
     }
 }
 
+/// No limits for users.
+const UNLIMITED: [(&str, &str); 2] = [
+    ("FLOODGATE_ADMISSION__PER_USER__RATE", "0"),
+    ("FLOODGATE_ADMISSION__READS__PER_USER__RATE", "0"),
+];
+
+/// Serves a data dir on free ports.
+fn serve(dir: &Path) -> [&str; 7] {
+    let dir = dir.to_str().unwrap();
+    ["serve", "--data-dir", dir, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]
+}
+
 impl Serving {
     /// Serves a data dir on free ports, and waits until it is ready.
     pub async fn start(dir: &Path) -> Self {
@@ -162,25 +174,58 @@ impl Serving {
         Self::start_in(dir, more, &[]).await
     }
 
+    /// As a process that may have so many descriptors and no more.
+    pub async fn start_confined(dir: &Path, descriptors: usize) -> Self {
+        let mut confined = Command::new("prlimit");
+        confined.arg(format!("--nofile={descriptors}:{descriptors}"));
+        confined.arg(env!("CARGO_BIN_EXE_floodgate")).args(serve(dir)).stdin(Stdio::null());
+        confined.envs(UNLIMITED);
+        Self::of(dir, Process::spawn(confined)).await
+    }
+
     /// In an environment with these variables. Without limits for users: who asks how often is not
     /// what most tests are about.
     pub async fn start_in(dir: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
-        let unlimited = [
-            ("FLOODGATE_ADMISSION__PER_USER__RATE", "0"),
-            ("FLOODGATE_ADMISSION__READS__PER_USER__RATE", "0"),
-        ];
-        Self::start_limited(dir, more, &[variables, &unlimited].concat()).await
+        Self::start_limited(dir, more, &[variables, &UNLIMITED].concat()).await
     }
 
     /// The same with the limits of its configuration.
     pub async fn start_limited(dir: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
-        let any_port = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+        let mut command = floodgate(&serve(dir));
+        command.args(more).envs(variables.iter().copied());
+        Self::of(dir, Process::spawn(command)).await
+    }
+
+    /// In such an environment, on a given port, with a log that nobody reads: it ends with the
+    /// returned pipe.
+    pub async fn start_unread(
+        dir: &Path,
+        variables: &[(&str, &str)],
+    ) -> (Self, std::process::ChildStderr) {
+        // Where it serves stands in the log, which nobody reads.
+        let free = || {
+            let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            socket.local_addr().unwrap()
+        };
+        let (public, ops) = (free(), free());
         let mut command = floodgate(&["serve", "--data-dir", dir.to_str().unwrap()]);
-        command.args(any_port).args(more).envs(variables.iter().copied());
-        let mut process = Process::spawn(command);
+        command.args(["--listen", &public.to_string(), "--ops-listen", &ops.to_string()]);
+        command.envs(UNLIMITED).envs(variables.iter().copied());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let unread = child.stderr.take().unwrap();
+        let process = Process { child, log: Log(Arc::default()) };
+        let token = eventually("there is a token", async || floodgate::app::read_token(dir).ok());
+        let shop = Shop { public, ops, token: token.await };
+        (Self::ready(shop, process).await, unread)
+    }
+
+    async fn of(dir: &Path, mut process: Process) -> Self {
         let (public, ops) = process.address().await;
         let token = floodgate::app::read_token(dir).unwrap();
-        let shop = Shop { public, ops, token };
+        Self::ready(Shop { public, ops, token }, process).await
+    }
+
+    async fn ready(shop: Shop, process: Process) -> Self {
         eventually("the gateway is ready", async || {
             let ready = shop.stranger("GET", "/readyz").try_send().await?;
             (ready.status == 200).then_some(())

@@ -6,11 +6,13 @@ use hyper::header::HeaderValue;
 use super::Ops;
 use crate::http::answer::{self, Answer};
 use crate::ledger::Health;
+use crate::logs;
 
 impl Ops {
     pub(super) async fn scrape(&self) -> Answer {
         self.look_up_stock();
         self.look_up_lanes();
+        self.metrics.counter("floodgate_log_lines_dropped_total", &[]).absolute(logs::dropped());
         let up = |backend: &str, up: bool| {
             let labels = [("backend", backend.to_owned())];
             self.metrics.gauge("floodgate_backend_up", &labels).set(f64::from(u8::from(up)));

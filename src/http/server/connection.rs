@@ -1,0 +1,250 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Body;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tracing::debug;
+
+use super::awaited::{Awaited, Patience};
+use super::crowd::{Crowd, Place};
+use super::pulse::{Lifetime, Order, Pulse};
+use super::pushed::Pushed;
+use super::{Counts, Service, Tuning, proxy};
+use crate::http::tls::{self, Handshakes, Tls, TlsStream};
+use crate::limits;
+
+/// Serves the connections of one listener.
+pub(super) struct Front<S> {
+    service: Arc<S>,
+    crowd: Arc<Crowd>,
+    proxy_protocol: bool,
+    tls: Option<(Arc<Tls>, Handshakes)>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    patience: Patience,
+    stall: Duration,
+    lifetime: Lifetime,
+    counts: Counts,
+}
+
+/// A connection that may send requests.
+struct Opened {
+    wire: Wire,
+    peer: SocketAddr,
+    /// Given back when the connection ends.
+    _place: Place,
+}
+
+/// What carries it.
+enum Wire {
+    Plain(Pushed<TcpStream>),
+    Tls(Box<TlsStream<Pushed<TcpStream>>>),
+}
+
+/// Why a connection may send none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// Its address has as many as it may.
+    Address,
+    /// It does not begin with the header that a proxy has to send, or is no proxy's.
+    Proxy,
+    /// No TLS, or not in time.
+    Handshake,
+}
+
+impl<S: Service> Front<S> {
+    pub(super) fn new(service: Arc<S>, tuning: Tuning) -> Self {
+        Self {
+            service,
+            crowd: Crowd::new(tuning.connections_per_address, tuning.trusted_proxies),
+            proxy_protocol: tuning.proxy_protocol,
+            tls: tuning.tls.map(|tls| (tls, Handshakes::new())),
+            http1: http1_builder(),
+            http2: http2_builder(),
+            patience: Patience { head: tuning.head, idle: tuning.idle },
+            stall: tuning.write_stall,
+            lifetime: Lifetime { requests: tuning.requests_max, age: tuning.age_max },
+            counts: tuning.counts,
+        }
+    }
+
+    /// Serves until the peer, a bound, or `stop` ends it; after `stop` the request that is under way
+    /// is finished.
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let opened = tokio::select! {
+            // Nothing is owed to whoever has not asked for anything.
+            _ = stop.wait_for(|stop| *stop) => return,
+            opened = self.open(stream, peer) => opened,
+        };
+        match opened {
+            Ok(Opened { wire, peer, _place }) => match wire {
+                Wire::Plain(stream) => self.speak(Order::InTurn, stream, peer, stop).await,
+                Wire::Tls(stream) => {
+                    let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
+                    let order = if http2 { Order::AtOnce } else { Order::InTurn };
+                    self.speak(order, *stream, peer, stop).await;
+                }
+            },
+            Err(refused) => {
+                debug!(%peer, ?refused, "connection refused");
+                self.counts.refused(refused);
+            }
+        }
+    }
+
+    /// Whose connection it is, whether there is a place for it, and what is spoken on it.
+    async fn open(&self, mut stream: TcpStream, peer: SocketAddr) -> Result<Opened, Refused> {
+        let peer = if self.proxy_protocol {
+            if !self.crowd.trusts(peer.ip()) {
+                return Err(Refused::Proxy);
+            }
+            let announced =
+                tokio::time::timeout(self.patience.head, proxy::read(&mut stream)).await;
+            // A proxy that speaks for itself (a health check) announces nobody.
+            announced.ok().flatten().ok_or(Refused::Proxy)?.unwrap_or(peer)
+        } else {
+            peer
+        };
+        let place = self.crowd.admit(peer.ip()).ok_or(Refused::Address)?;
+        let stream = Pushed::new(stream, self.stall);
+        let wire = match &self.tls {
+            None => Wire::Plain(stream),
+            Some((tls, handshakes)) => {
+                let stream = handshakes.shake(tls, stream).await.ok_or(Refused::Handshake)?;
+                Wire::Tls(Box::new(stream))
+            }
+        };
+        Ok(Opened { wire, peer, _place: place })
+    }
+
+    /// HTTP/1.1 or, where requests come at once, HTTP/2.
+    async fn speak<T>(&self, order: Order, stream: T, peer: SocketAddr, stop: watch::Receiver<bool>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let pulse = Pulse::new(order, self.lifetime);
+        let stream = TokioIo::new(Awaited::new(stream, Arc::clone(&pulse), self.patience));
+        let service = Arc::clone(&self.service);
+        let turns = Arc::clone(&pulse);
+        let answer = service_fn(move |request| {
+            let (service, pulse) = (Arc::clone(&service), Arc::clone(&turns));
+            async move {
+                let turn = pulse.begin();
+                let only_head = order == Order::AtOnce && request.method() == Method::HEAD;
+                let mut answer = service.answer(peer, request).await;
+                if only_head {
+                    // hyper leaves the body out in HTTP/1 only.
+                    let body = std::mem::take(answer.body_mut());
+                    let length = body.size_hint().exact().map(HeaderValue::from);
+                    answer.headers_mut().extend(length.map(|length| (CONTENT_LENGTH, length)));
+                }
+                if turn.end() && order == Order::InTurn {
+                    // Told with an answer, not by closing: nobody's request is lost to it.
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let ended = match order {
+            Order::InTurn => {
+                let connection = pin!(self.http1.serve_connection(stream, answer));
+                self.run(connection, |connection| connection.graceful_shutdown(), &pulse, stop)
+                    .await
+            }
+            Order::AtOnce => {
+                let connection = pin!(self.http2.serve_connection(stream, answer));
+                self.run(connection, |connection| connection.graceful_shutdown(), &pulse, stop)
+                    .await
+            }
+        };
+        match ended {
+            Some(Ok(())) => {}
+            Some(Err(error)) => debug!(%peer, %error, "connection ended"),
+            None => debug!(%peer, "connection cut: it has lived too long"),
+        }
+    }
+
+    /// Runs a connection to its end, which is near once it is spent or the listener stops. `None`: it
+    /// did not end in time.
+    async fn run<C: Future>(
+        &self,
+        mut connection: Pin<&mut C>,
+        finish: impl Fn(Pin<&mut C>),
+        pulse: &Pulse,
+        mut stop: watch::Receiver<bool>,
+    ) -> Option<C::Output> {
+        let mut longest = pin!(tokio::time::sleep(self.longest()));
+        let mut stopped = pin!(stop.wait_for(|stop| *stop));
+        let mut finishes = false;
+        poll_fn(|context| {
+            loop {
+                if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                    return Poll::Ready(Some(ended));
+                }
+                // An answer that spends the connection comes with a wake-up of this task.
+                if finishes || !(pulse.is_spent() || stopped.as_mut().poll(context).is_ready()) {
+                    return longest.as_mut().poll(context).map(|()| None);
+                }
+                finishes = true;
+                finish(connection.as_mut());
+            }
+        })
+        .await
+    }
+
+    /// Beyond its age a connection ends with its next answer. One that still has not ended is kept
+    /// alive by somebody who takes his answer in crumbs.
+    fn longest(&self) -> Duration {
+        let last = Duration::from_millis(limits::CONNECTION_LAST_MS);
+        self.lifetime.age.saturating_add(self.patience.idle).saturating_add(last)
+    }
+}
+
+fn http1_builder() -> http1::Builder {
+    let mut http1 = http1::Builder::new();
+    http1
+        .timer(TokioTimer::new())
+        // The stream has timers of its own, which tell a slow head from an idle connection.
+        .header_read_timeout(None)
+        .max_buf_size(limits::CONNECTION_BUFFER_BYTES_MAX)
+        .max_headers(limits::HEADERS_MAX)
+        // Head and body in one write. (Not by `pipeline_flush`, which holds an answer back while
+        // anything of what follows has been read: a refused body would swallow its own refusal.)
+        .writev(false);
+    http1
+}
+
+fn http2_builder() -> http2::Builder<TokioExecutor> {
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::HTTP2_STREAMS_MAX)
+        .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(limits::HTTP2_ERROR_RESETS_MAX)
+        .max_header_list_size(limits::HTTP2_HEADER_LIST_BYTES_MAX)
+        .initial_stream_window_size(limits::HTTP2_WINDOW_BYTES)
+        .initial_connection_window_size(limits::HTTP2_WINDOW_BYTES)
+        .max_send_buf_size(limits::HTTP2_SEND_BUFFER_BYTES)
+        .keep_alive_interval(Duration::from_millis(limits::HTTP2_PING_MS))
+        .keep_alive_timeout(Duration::from_millis(limits::HTTP2_PONG_MS));
+    http2
+}
