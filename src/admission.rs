@@ -8,6 +8,12 @@
 //! None of these may turn a winner away: the gate asks [`crate::catalog::Seen`] first whether the
 //! request may be the retry of one that has already been granted.
 
+mod breaker;
+mod guard;
+
+pub use breaker::{Breaker, Change, Condition, Pass, Verdict};
+pub use guard::{Guard, Guarded};
+
 use crate::catalog::SaleCard;
 use crate::clock::Millis;
 use crate::engine::{OrderedLine, Position};

@@ -33,4 +33,5 @@ pub mod reconcile;
 pub mod sale;
 pub mod sqlite;
 pub mod store;
+pub mod sync;
 pub mod writer;

@@ -39,6 +39,12 @@ enum Task {
         #[arg(default_value = "crash::")]
         tests: String,
     },
+    /// What threads share, in every order of their steps. A part of `test`, too.
+    Loom {
+        /// How often a thread is stopped at a step that does not wait.
+        #[arg(long, default_value_t = 2)]
+        preemptions: u32,
+    },
     /// How fast the writer drains an outbox into each store, beside a bare insert loop.
     Drain {
         /// How often each is measured.
@@ -53,6 +59,9 @@ fn main() -> ExitCode {
         Task::Lint => lint(),
         Task::Bench { rounds, seconds } => bench(rounds, seconds),
         Task::Crash { rounds, tests } => crash(rounds, &tests),
+        Task::Loom { preemptions } => run(cargo()
+            .env("LOOM_MAX_PREEMPTIONS", preemptions.to_string())
+            .args(["test", "--package", "floodgate-loom"])),
         Task::Drain { rounds } => run(cargo()
             .env("FLOODGATE_BENCH_ROUNDS", rounds.to_string())
             .args(["bench", "--profile", "dist", "--bench", "writer"])),
