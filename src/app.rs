@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
+use crate::admission::Guard;
 use crate::carts::CartCache;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, SystemClock};
@@ -26,7 +27,7 @@ use crate::config::{LedgerSettings, Settings};
 use crate::engine::Position;
 use crate::gate::{self, Gate};
 use crate::http::ops::{self, Ops, Secret, State};
-use crate::http::public::Public;
+use crate::http::public::{self, Public};
 use crate::http::{Identity, Tuning, bind, serve};
 use crate::ledger::embedded::{self, DataDirLock, Owners};
 use crate::ledger::redis;
@@ -38,6 +39,7 @@ use crate::outbox::{Outbox, OutboxError, OutboxStream, OutboxTable};
 use crate::reconcile::Books;
 use crate::sale::LaneId;
 use crate::store::postgres::Listener;
+use crate::switches::Switches;
 use crate::writer::{Progress, Underway, Writer};
 
 pub use books::{BooksError, open_books};
@@ -53,6 +55,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// The admin token, if it was made just now.
     pub new_token: Option<String>,
+    /// What is switched off; for whoever reads the configuration again.
+    pub switches: Arc<Switches>,
     public: Arc<Public>,
     state: watch::Sender<State>,
     failed: watch::Receiver<bool>,
@@ -179,10 +183,16 @@ impl Gateway {
             underway,
         };
         let writer = writer.spawn(&writer_stops);
+        let store_guard = Guard::new("store", "store".to_owned(), Arc::clone(&clock), &metrics);
+        let store_guard = Arc::new(store_guard);
+        let switches = Switches::new(settings.switches, Arc::clone(&clock), &metrics);
+        let switches = Arc::new(switches);
         let (state, state_receiver) = watch::channel(State::Serving);
         let ops = Arc::new(Ops::new(ops::Parts {
             gate: Arc::clone(&gate),
             store: Arc::clone(&store),
+            store_guard: Arc::clone(&store_guard),
+            switches: Arc::clone(&switches),
             carts: Arc::clone(&carts),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
@@ -195,7 +205,16 @@ impl Gateway {
         let ops = spawn_ops(ends.ops, ops, ops_stops)?;
         let identity =
             Identity { auth: settings.auth, trusted_proxies: settings.trusted_proxies.clone() };
-        let public = Arc::new(Public::new(gate, store, carts, clock, identity, &metrics));
+        let public = public::Parts {
+            gate,
+            store,
+            store_guard,
+            switches: Arc::clone(&switches),
+            carts,
+            clock,
+            identity,
+        };
+        let public = Arc::new(Public::new(public, &metrics));
         let (stop_public, public_stops) = watch::channel(false);
         let tuning = Tuning {
             connections_max: limits::CONNECTIONS_MAX,
@@ -210,6 +229,7 @@ impl Gateway {
             ops_address,
             metrics,
             new_token,
+            switches,
             public,
             state,
             failed,

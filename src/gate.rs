@@ -10,6 +10,8 @@
     reason = "what is not the answer to the question goes to `unexpected`, which lists them all"
 )]
 
+mod before;
+mod breakers;
 mod operate;
 
 pub use operate::LaneStatus;
@@ -20,7 +22,8 @@ use std::time::Duration;
 use metrics::Counter;
 use tokio::time::timeout;
 
-use crate::admission;
+use self::breakers::Breakers;
+use crate::admission::{self, Condition};
 use crate::catalog::{Catalog, SaleCard};
 use crate::clock::{Clock, Millis};
 use crate::engine::{Authority, Command, OrderedLine, Position, Reserve};
@@ -33,6 +36,7 @@ use crate::writer::Progress;
 /// One gateway's way to the ledger.
 pub struct Gate {
     ledger: Arc<dyn Ledger>,
+    breakers: Breakers,
     catalog: Arc<Catalog>,
     clock: Arc<dyn Clock>,
     progress: Progress,
@@ -133,6 +137,7 @@ impl Gate {
             metrics.counter("floodgate_admission_total", &labels)
         };
         Self {
+            breakers: Breakers::new(ledger.lanes(), &clock, &metrics),
             passed: counter("all", "passed"),
             refused_by_sale: counter("sale", "refused"),
             refused_by_backlog: counter("backlog", "refused"),
@@ -228,6 +233,16 @@ impl Gate {
         }
     }
 
+    /// Where the circuit breaker of the worst lane is.
+    pub fn breaker(&self) -> Condition {
+        self.breakers.condition()
+    }
+
+    /// Whether the lane of a reservation is not asked at the moment.
+    pub fn is_refusing(&self, id: ReservationId) -> bool {
+        self.breakers.is_refusing(id.lane())
+    }
+
     /// Whether what is known here of a sale's stock may be told: a lane that does not work, or may have
     /// forgotten, has said nothing that still holds.
     fn counts(&self, lane: LaneId, refusal: &Refusal) -> bool {
@@ -279,8 +294,16 @@ impl Gate {
         }
     }
 
-    /// Hands a command over and waits for its answer, within bounds.
+    /// Hands a command over and waits for its answer, within bounds; not at all where the lane has not
+    /// answered for a while.
     async fn ask(&self, lane: LaneId, command: Command) -> Result<Answer, Denied> {
+        let call = self.breakers.admit(lane)?;
+        let answer = self.wait(lane, command).await;
+        call.settle(breakers::verdict(&answer, self.ledger.health(lane)));
+        answer
+    }
+
+    async fn wait(&self, lane: LaneId, command: Command) -> Result<Answer, Denied> {
         let pending = self.ledger.submit(lane, command)?;
         match timeout(Duration::from_millis(limits::LEDGER_REPLY_MS), pending).await {
             Ok(Ok(answer)) => Ok(answer?),

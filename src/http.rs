@@ -8,6 +8,8 @@
 mod answer;
 mod body;
 mod caller;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod key;
 pub mod ops;
 pub mod problem;

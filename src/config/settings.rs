@@ -12,6 +12,7 @@ use crate::ledger::Durability;
 use crate::ledger::redis::server::Server;
 use crate::limits;
 use crate::store::{StoreAt, postgres};
+use crate::switches::SwitchSettings;
 
 /// Every key of the configuration.
 #[derive(Clone, Serialize, Deserialize)]
@@ -47,6 +48,8 @@ pub struct Settings {
     pub ledger: LedgerSettings,
     /// The books, in SQLite or PostgreSQL.
     pub store: StoreSettings,
+    /// What to do without.
+    pub switches: SwitchSettings,
 }
 
 /// Keys of the books.
@@ -127,6 +130,7 @@ impl Default for Settings {
             i_know_this_is_insecure: false,
             ledger: LedgerSettings::default(),
             store: StoreSettings::default(),
+            switches: SwitchSettings::default(),
         }
     }
 }
@@ -251,6 +255,7 @@ impl fmt::Debug for Settings {
             .field("ledger", &self.ledger)
             .field("store.connections", &self.store.connections)
             .field("store.migrate_url", &hidden(&self.store.migrate_url))
+            .field("switches", &self.switches)
             .finish()
     }
 }

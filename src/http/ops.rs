@@ -8,6 +8,7 @@ mod health;
 mod operate;
 mod route;
 mod scrape;
+mod switches;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,17 +26,21 @@ use super::answer::{self, Answer};
 use super::problem::Problem;
 use super::request::{Head, REQUEST_ID};
 use super::server::Service;
+use crate::admission::Guard;
 use crate::carts::CartCache;
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::switches::Switches;
 use crate::writer::Progress;
 
 /// What the ops listener serves from.
 pub struct Ops {
     gate: Arc<Gate>,
     store: Arc<dyn Store>,
+    store_guard: Arc<Guard>,
+    switches: Arc<Switches>,
     carts: Arc<CartCache>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -82,6 +87,10 @@ pub struct Parts {
     pub gate: Arc<Gate>,
     /// The books.
     pub store: Arc<dyn Store>,
+    /// The circuit breaker in front of them.
+    pub store_guard: Arc<Guard>,
+    /// What an operator has switched off.
+    pub switches: Arc<Switches>,
     /// Carts that were read lately.
     pub carts: Arc<CartCache>,
     /// This gateway's clock.
@@ -101,9 +110,23 @@ pub struct Parts {
 impl Ops {
     /// The ops API over these.
     pub fn new(parts: Parts) -> Self {
-        let Parts { gate, store, carts, clock, metrics, progress, token, state, failed } = parts;
+        let Parts { gate, store, store_guard, switches, carts, clock, metrics, .. } = parts;
+        let Parts { progress, token, state, failed, .. } = parts;
         let router = Router::new();
-        Self { gate, store, carts, clock, metrics, progress, token, router, state, failed }
+        Self {
+            gate,
+            store,
+            store_guard,
+            switches,
+            carts,
+            clock,
+            metrics,
+            progress,
+            token,
+            router,
+            state,
+            failed,
+        }
     }
 
     async fn dispatch(&self, head: Head, body: Incoming) -> Result<Answer, Problem> {
@@ -116,6 +139,12 @@ impl Ops {
         }
         let route = route.ok_or(Problem::NotFound)?;
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
+        if method != Method::GET
+            && !route.goes_on()
+            && let Some(switch) = self.switches.against_changes()
+        {
+            return Err(Problem::SwitchedOff(switch));
+        }
         match (&route, method) {
             (Route::Live, Method::GET) => {
                 Ok(answer::value(StatusCode::OK, &json!({ "status": "ok" })))
@@ -140,6 +169,8 @@ impl Ops {
             }
             (Route::Confirm { id }, Method::POST) => self.confirm(id, &head, body).await,
             (Route::Cancel { id }, Method::POST) => self.cancel(id, &head, body).await,
+            (Route::Switches, Method::GET) => Ok(self.list_switches()),
+            (Route::Switch { name }, Method::PUT) => self.set_switch(name, &head, body).await,
             (Route::AuditLog, Method::GET) => self.audit_log(&head).await,
             (Route::DeadLetters, Method::GET) => self.dead_letters(&head).await,
             (Route::DeadLetter { id }, Method::GET) => self.show_dead_letter(id).await,
