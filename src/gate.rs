@@ -27,7 +27,7 @@ use crate::admission::{self, Condition};
 use crate::catalog::{Catalog, SaleCard};
 use crate::clock::{Clock, Millis};
 use crate::engine::{Authority, Command, OrderedLine, Position, Reserve};
-use crate::ledger::{Answer, Durability, Fault, Health, Ledger};
+use crate::ledger::{Answer, Durability, Fault, Health, Knowledge, Ledger};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::sale::{IdempotencyKey, LaneId, Outcome, Refusal, Reservation, ReservationId, UserId};
@@ -196,11 +196,14 @@ impl Gate {
             .filter(|refusal| self.counts(lane, refusal));
         // A retry of a request that may have been granted is for the ledger to answer, whatever the
         // sale has come to since. To be asked after the sale was looked at, not before: between the
-        // two the first try may have gone through the ledger and taken the last unit.
+        // two the first try may have gone through the ledger and taken the last unit. And after what is
+        // known of other gateways' winners: one that is written down between the two would be taken for
+        // known, and was not found.
+        let known = self.ledger.known(lane);
         let may_be_retry = key.is_some() && card.seen.contains(&id);
         if let Some(refusal) = by_sale
             && !may_be_retry
-            && (key.is_none() || self.knows_winners(lane, card, &refusal))
+            && (key.is_none() || knows_winners(known, card, &refusal))
         {
             self.refused_by_sale.increment(1);
             return Err(refusal.into());
@@ -247,18 +250,6 @@ impl Gate {
     /// forgotten, has said nothing that still holds.
     fn counts(&self, lane: LaneId, refusal: &Refusal) -> bool {
         !matches!(refusal, Refusal::SoldOut { .. }) || self.ledger.health(lane) == Health::Up
-    }
-
-    /// Whether everybody is written down here who got a unit before there was this reason to refuse; by
-    /// whichever gateway.
-    fn knows_winners(&self, lane: LaneId, card: &SaleCard, refusal: &Refusal) -> bool {
-        let known = self.ledger.known(lane);
-        let closed = match refusal {
-            // By the clock alone, of which the lane makes no event.
-            Refusal::SaleClosed => card.window().closes_at,
-            _ => None,
-        };
-        card.is_known(known) && closed.is_none_or(|at| at <= known.now)
     }
 
     /// Whether the books are too far behind the lane for more to be added.
@@ -330,6 +321,17 @@ impl Gate {
         }
         Ok(())
     }
+}
+
+/// Whether everybody was written down here who got a unit before there was this reason to refuse; by
+/// whichever gateway.
+fn knows_winners(known: Knowledge, card: &SaleCard, refusal: &Refusal) -> bool {
+    let closed = match refusal {
+        // By the clock alone, of which the lane makes no event.
+        Refusal::SaleClosed => card.window().closes_at,
+        _ => None,
+    };
+    card.is_known(known) && closed.is_none_or(|at| at <= known.now)
 }
 
 /// The answer to another question than was asked is no answer. A refusal is one to any.

@@ -9,6 +9,7 @@ use floodgate_loom::catalog::{Catalog, SaleCard};
 use floodgate_loom::clock::Millis;
 use floodgate_loom::engine::{Command, OrderedLine, Position, Reserve};
 use floodgate_loom::explore::every_order;
+use floodgate_loom::ledger::Knowledge;
 use floodgate_loom::ledger::lane::{Inbox, Tray, inbox};
 use floodgate_loom::sale::{
     Counters, IdempotencyKey, ItemId, LaneId, Refusal, ReservationId, SaleDefinition, SaleId,
@@ -169,6 +170,83 @@ fn broken_order() {
 #[should_panic(expected = "a winner was told")]
 fn broken_entry() {
     every_order(|| winner_asks_again(Shop { enter: |_| {}, afterwards: REAL.enter, ..REAL }));
+}
+
+/// The winner got the last unit through another gateway, and asks again here, where its publication and its
+/// id come by different ways.
+fn winner_asks_elsewhere(
+    follow: fn(&SaleCard, &AtomicU64),
+    is_refused: fn(&SaleCard, &AtomicU64) -> bool,
+) {
+    let (card, known) = (card(), Arc::new(AtomicU64::new(1)));
+    let worker = thread::spawn({
+        let card = Arc::clone(&card);
+        move || {
+            let counters = Counters { stock: 1, held: 1, ..Counters::default() };
+            card.update(at(2), &window(), &[counters]);
+        }
+    });
+    let follower = thread::spawn({
+        let (card, known) = (Arc::clone(&card), Arc::clone(&known));
+        move || follow(&card, &known)
+    });
+    assert!(!is_refused(&card, &known), "a winner was told that it is sold out");
+    worker.join().unwrap();
+    follower.join().unwrap();
+}
+
+fn knowledge(known: &AtomicU64) -> Knowledge {
+    Knowledge { seq: known.load(Ordering::Acquire), now: Millis(0) }
+}
+
+fn is_sold_out(card: &SaleCard) -> bool {
+    matches!(check_sale(card, Millis(1), &lines()), Some(Refusal::SoldOut { .. }))
+}
+
+fn follow(card: &SaleCard, known: &AtomicU64) {
+    card.seen.insert(&id());
+    known.store(2, Ordering::Release);
+}
+
+/// Proves the same of a winner who got the unit through another gateway. It would catch knowledge that is
+/// told before the ids are entered, or asked for after them, and a card that says how new it is too late.
+#[test]
+fn a_winner_of_another_gateway_is_known() {
+    every_order(|| {
+        winner_asks_elsewhere(follow, |card, known| {
+            let sold_out = is_sold_out(card);
+            let known = knowledge(known);
+            sold_out && !card.seen.contains(&id()) && card.is_known(known)
+        });
+    });
+}
+
+/// The twin: what is known is asked for after the filter.
+#[test]
+#[should_panic(expected = "a winner was told")]
+fn broken_knowledge() {
+    every_order(|| {
+        winner_asks_elsewhere(follow, |card, known| {
+            is_sold_out(card) && !card.seen.contains(&id()) && card.is_known(knowledge(known))
+        });
+    });
+}
+
+/// The twin: what is known is told before the ids are entered.
+#[test]
+#[should_panic(expected = "a winner was told")]
+fn broken_follower() {
+    every_order(|| {
+        let hasty = |card: &SaleCard, known: &AtomicU64| {
+            known.store(2, Ordering::Release);
+            card.seen.insert(&id());
+        };
+        winner_asks_elsewhere(hasty, |card, known| {
+            let sold_out = is_sold_out(card);
+            let known = knowledge(known);
+            sold_out && !card.seen.contains(&id()) && card.is_known(known)
+        });
+    });
 }
 
 /// Proves that whoever is told that a unit is gone which is only held is told that it may come back. It
