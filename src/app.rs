@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use crate::admission::Buckets;
+use crate::admission::{Buckets, Guard};
 use crate::carts::CartCache;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, SystemClock};
@@ -43,6 +43,7 @@ use crate::outbox::{Outbox, OutboxError, OutboxStream, OutboxTable};
 use crate::reconcile::Books;
 use crate::sale::LaneId;
 use crate::store::postgres::Listener;
+use crate::switches::Switches;
 use crate::writer::{Progress, Underway, Writer};
 
 pub use books::{BooksError, open_books};
@@ -66,6 +67,8 @@ pub struct Gateway {
     pub admins: Arc<Admins>,
     /// The certificate of the public listener, to be reloaded when its files change.
     pub tls: Option<Arc<Tls>>,
+    /// What is switched off; for whoever reads the configuration again.
+    pub switches: Arc<Switches>,
     public: Arc<Public>,
     state: watch::Sender<State>,
     failed: watch::Receiver<bool>,
@@ -209,10 +212,16 @@ impl Gateway {
             underway,
         };
         let writer = writer.spawn(&writer_stops);
+        let store_guard = Guard::new("store", "store".to_owned(), Arc::clone(&clock), &metrics);
+        let store_guard = Arc::new(store_guard);
+        let switches = Switches::new(settings.switches, Arc::clone(&clock), &metrics);
+        let switches = Arc::new(switches);
         let (state, state_receiver) = watch::channel(State::Serving);
         let ops = Arc::new(Ops::new(ops::Parts {
             gate: Arc::clone(&gate),
             store: Arc::clone(&store),
+            store_guard: Arc::clone(&store_guard),
+            switches: Arc::clone(&switches),
             carts: Arc::clone(&carts),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
@@ -232,6 +241,8 @@ impl Gateway {
         let public = Arc::new(Public::new(public::Parts {
             gate,
             store,
+            store_guard,
+            switches: Arc::clone(&switches),
             carts,
             clock,
             identity,
@@ -261,6 +272,7 @@ impl Gateway {
             tokens,
             admins,
             tls,
+            switches,
             public,
             state,
             failed,

@@ -10,12 +10,7 @@ mod seen;
 mod tally;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{
-    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use arc_swap::ArcSwap;
+use std::sync::{Arc, PoisonError};
 
 pub use seen::Seen;
 pub use tally::Tally;
@@ -24,6 +19,10 @@ use crate::clock::Millis;
 use crate::engine::Position;
 use crate::ledger::Knowledge;
 use crate::sale::{Counters, ItemId, SaleDefinition, SaleId, SaleState, Window};
+use crate::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use crate::sync::{ArcSwap, Mutex};
 
 /// All sales that this gateway knows.
 #[derive(Debug, Default)]

@@ -12,6 +12,7 @@ mod healthcheck;
 mod reconcile;
 mod sale;
 mod serve;
+mod switch;
 mod table;
 mod token;
 
@@ -32,6 +33,7 @@ pub fn run() -> Exit {
         Command::Demo(options) => demo::run(&options, json),
         Command::Sale { ops, command } => sale::run(&ops, command, json),
         Command::Deadletters { ops, command } => deadletters::run(&ops, &command, json),
+        Command::Switch { ops, command } => switch::run(&ops, &command, json),
         Command::Audit { config, sale, log_marks } => {
             audit::run(&config, sale.as_deref(), &log_marks, json)
         }

@@ -10,6 +10,8 @@
     reason = "what is not the answer to the question goes to `unexpected`, which lists them all"
 )]
 
+mod before;
+mod breakers;
 mod operate;
 
 pub use operate::LaneStatus;
@@ -21,11 +23,12 @@ use std::time::Duration;
 use metrics::Counter;
 use tokio::time::timeout;
 
-use crate::admission::{self, Admitted, Asking, Buckets, RateLimited, Standing};
+use self::breakers::Breakers;
+use crate::admission::{self, Admitted, Asking, Buckets, Condition, RateLimited, Standing};
 use crate::catalog::{Catalog, SaleCard};
 use crate::clock::{Clock, Millis};
 use crate::engine::{Authority, Command, OrderedLine, Position, Reserve};
-use crate::ledger::{Answer, Durability, Fault, Health, Ledger};
+use crate::ledger::{Answer, Durability, Fault, Health, Knowledge, Ledger};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::sale::{IdempotencyKey, LaneId, Outcome, Refusal, Reservation, ReservationId, UserId};
@@ -34,6 +37,7 @@ use crate::writer::Progress;
 /// One gateway's way to the ledger.
 pub struct Gate {
     ledger: Arc<dyn Ledger>,
+    breakers: Breakers,
     catalog: Arc<Catalog>,
     clock: Arc<dyn Clock>,
     progress: Progress,
@@ -154,6 +158,7 @@ impl Gate {
             metrics.counter("floodgate_admission_total", &labels)
         };
         Self {
+            breakers: Breakers::new(ledger.lanes(), &clock, &metrics),
             passed: counter("all", "passed"),
             refused_by_sale: counter("sale", "refused"),
             refused_by_backlog: counter("backlog", "refused"),
@@ -259,11 +264,14 @@ impl Gate {
             .filter(|refusal| self.counts(lane, refusal));
         // A retry of a request that may have been granted is for the ledger to answer, whatever the
         // sale has come to since. To be asked after the sale was looked at, not before: between the
-        // two the first try may have gone through the ledger and taken the last unit.
+        // two the first try may have gone through the ledger and taken the last unit. And after what is
+        // known of other gateways' winners: one that is written down between the two would be taken for
+        // known, and was not found.
+        let known = self.ledger.known(lane);
         let may_be_retry = keyed.is_some_and(|id| card.seen.contains(id));
         if let Some(refusal) = by_sale
             && !may_be_retry
-            && (keyed.is_none() || self.knows_winners(lane, card, &refusal))
+            && (keyed.is_none() || knows_winners(known, card, &refusal))
         {
             self.refused_by_sale.increment(1);
             return Err(refusal.into());
@@ -271,22 +279,20 @@ impl Gate {
         Ok(may_be_retry)
     }
 
+    /// Where the circuit breaker of the worst lane is.
+    pub fn breaker(&self) -> Condition {
+        self.breakers.condition()
+    }
+
+    /// Whether the lane of a reservation is not asked at the moment.
+    pub fn is_refusing(&self, id: ReservationId) -> bool {
+        self.breakers.is_refusing(id.lane())
+    }
+
     /// Whether what is known here of a sale's stock may be told: a lane that does not work, or may have
     /// forgotten, has said nothing that still holds.
     fn counts(&self, lane: LaneId, refusal: &Refusal) -> bool {
         !matches!(refusal, Refusal::SoldOut { .. }) || self.ledger.health(lane) == Health::Up
-    }
-
-    /// Whether everybody is written down here who got a unit before there was this reason to refuse; by
-    /// whichever gateway.
-    fn knows_winners(&self, lane: LaneId, card: &SaleCard, refusal: &Refusal) -> bool {
-        let known = self.ledger.known(lane);
-        let closed = match refusal {
-            // By the clock alone, of which the lane makes no event.
-            Refusal::SaleClosed => card.window().closes_at,
-            _ => None,
-        };
-        card.is_known(known) && closed.is_none_or(|at| at <= known.now)
     }
 
     /// Whether the lane is too far behind the requests, or the books behind the lane, for more to be added.
@@ -323,8 +329,16 @@ impl Gate {
         }
     }
 
-    /// Hands a command over and waits for its answer, within bounds.
+    /// Hands a command over and waits for its answer, within bounds; not at all where the lane has not
+    /// answered for a while.
     async fn ask(&self, lane: LaneId, command: Command) -> Result<Answer, Denied> {
+        let call = self.breakers.admit(lane)?;
+        let answer = self.wait(lane, command).await;
+        call.settle(breakers::verdict(&answer, self.ledger.health(lane)));
+        answer
+    }
+
+    async fn wait(&self, lane: LaneId, command: Command) -> Result<Answer, Denied> {
         let pending = self.ledger.submit(lane, command)?;
         match timeout(Duration::from_millis(limits::LEDGER_REPLY_MS), pending).await {
             Ok(Ok(answer)) => Ok(answer?),
@@ -351,6 +365,17 @@ impl Gate {
         }
         Ok(())
     }
+}
+
+/// Whether everybody was written down here who got a unit before there was this reason to refuse; by
+/// whichever gateway.
+fn knows_winners(known: Knowledge, card: &SaleCard, refusal: &Refusal) -> bool {
+    let closed = match refusal {
+        // By the clock alone, of which the lane makes no event.
+        Refusal::SaleClosed => card.window().closes_at,
+        _ => None,
+    };
+    card.is_known(known) && closed.is_none_or(|at| at <= known.now)
 }
 
 /// The answer to another question than was asked is no answer. A refusal is one to any.

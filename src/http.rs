@@ -10,6 +10,8 @@ mod body;
 mod caller;
 pub mod client;
 mod cors;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod key;
 pub mod ops;
 pub mod problem;

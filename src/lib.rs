@@ -20,6 +20,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod gate;
 pub mod http;
 pub mod identity;
@@ -34,4 +36,6 @@ pub mod reconcile;
 pub mod sale;
 pub mod sqlite;
 pub mod store;
+pub mod switches;
+pub mod sync;
 pub mod writer;

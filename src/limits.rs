@@ -173,6 +173,14 @@ pub const REDIS_IN_FLIGHT_MAX: usize = 16;
 pub const RECOVERY_LEASE_MS: u64 = 5_000;
 /// Values in one write of a recovery, and entries in one read.
 pub const RECOVERY_PAGE: usize = 1_000;
+/// A backend whose calls fail so often in a row, ...
+pub const BREAKER_FAILURES: u64 = 5;
+/// ... over so long, in milliseconds, is asked no more.
+pub const BREAKER_FAILING_MS: u64 = 500;
+/// After this it is tried with one call, and again after each that fails, in milliseconds.
+pub const BREAKER_PAUSE_MS: u64 = 500;
+/// A store that says only after so long that it has no time was waited for in vain.
+pub const BREAKER_SLOW_MS: u64 = 1_000;
 /// Lanes of one data dir.
 pub const LANES_MAX: u16 = 256;
 
@@ -247,6 +255,11 @@ pub const CART_CACHE_MS: u64 = 60_000;
 pub const CART_WARM_MS: u64 = 1_000;
 /// Carts that are read into memory when a sale opens.
 pub const CARTS_WARMED: usize = 10_000;
+/// Bytes of answers that are kept for when ledger or books are not asked. Those that nobody asked for
+/// lately make room.
+pub const ANSWERS_KEPT_BYTES: u64 = 32 * 1024 * 1024;
+/// For so long, in milliseconds.
+pub const ANSWERS_KEPT_MS: u64 = 600_000;
 /// Orders in one answer of `GET /v1/orders`; the rest is on the next page.
 pub const ORDERS_PAGE_MAX: usize = 100;
 /// Entries in one answer of `GET /admin/v1/audit-log`; the rest is on the next page.

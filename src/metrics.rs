@@ -181,6 +181,13 @@ fn describe() {
         "Requests for operators without a token that is known."
     );
     describe_gauge!("floodgate_backend_up", "1 while the backend answers.");
+    describe_gauge!(
+        "floodgate_breaker_state",
+        "Circuit breaker: 0 closed, 1 half-open, 2 open; of the worst lane."
+    );
+    describe_counter!("floodgate_breaker_opened_total", "How often a circuit breaker opened.");
+    describe_gauge!("floodgate_switch", "1 while the degradation switch is on.");
+    describe_counter!("floodgate_switch_changes_total", "How often a switch was switched.");
     describe_gauge!("floodgate_lane_fenced", "1 while the lane does not sell until reconciled.");
     describe_gauge!("floodgate_build_info", "Always 1; the labels say which build this is.");
 }

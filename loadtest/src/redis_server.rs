@@ -90,6 +90,28 @@ impl RedisServer {
         }
     }
 
+    /// Stops it where it stands, as a machine that hangs would be: connections stay, and nothing is said.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn freeze(&self) -> io::Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn thaw(&self) -> io::Result<()> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> io::Result<()> {
+        let child = self.child.as_ref().ok_or_else(|| io::Error::other("it does not run"))?;
+        let told = Command::new("kill").args([signal, &child.id().to_string()]).status()?;
+        if told.success() { Ok(()) } else { Err(io::Error::other("kill failed")) }
+    }
+
     /// Starts it again on the same port and files.
     ///
     /// # Errors

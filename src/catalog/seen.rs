@@ -6,16 +6,15 @@
 //! here: "never seen" is certain, and the refusal is true; "maybe" goes to the ledger, which knows.
 //! A false "maybe" costs one trip to the ledger and is never wrong.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use crate::sale::ReservationId;
+use crate::sync::OnceLock;
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Bits per unit of stock: with as many requests as units, one in 400 strangers looks seen; with four
 /// times as many, one in six. More requests only reach the ledger before a sale has sold out.
 const BITS_PER_UNIT: u64 = 16;
-/// The smallest filter, 16 KiB.
-const BITS_MIN: u64 = 1 << 17;
+/// The smallest filter, 16 KiB. Loom keeps the history of each word, so there it has one.
+const BITS_MIN: u64 = if cfg!(floodgate_loom) { 64 } else { 1 << 17 };
 /// The largest filter, 32 MiB.
 const BITS_MAX: u64 = 1 << 28;
 

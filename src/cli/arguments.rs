@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::audit::LogMark;
 use crate::config::Flags;
@@ -58,6 +58,19 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: SaleCommand,
+    },
+    /// See and set what a running gateway does without.
+    #[command(after_help = "Examples:
+  floodgate switch list
+  floodgate switch set reservations off --reason 'the prices are wrong'
+Each gateway has switches of its own.")]
+    Switch {
+        /// Where the gateway is.
+        #[command(flatten)]
+        ops: OpsArguments,
+        /// What to do.
+        #[command(subcommand)]
+        command: SwitchCommand,
     },
     /// Read ledger and books directly and prove that they keep every promise.
     #[command(after_help = "Works beside a running gateway and without one.
@@ -325,6 +338,33 @@ pub enum TokenCommand {
         #[arg(long)]
         role: Role,
     },
+}
+
+/// What can be done with switches.
+#[derive(Debug, Subcommand)]
+pub enum SwitchCommand {
+    /// All of them, and who put them as they are.
+    List,
+    /// Put one.
+    Set {
+        /// `reservations`, `carts_read_only`, `reads_from_cache` or `read_only`.
+        name: String,
+        /// How.
+        #[arg(value_enum)]
+        to: OnOff,
+        /// Why; for the log.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// How a switch is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnOff {
+    /// On.
+    On,
+    /// Off.
+    Off,
 }
 
 /// What can be done with the configuration.

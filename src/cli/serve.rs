@@ -97,6 +97,7 @@ async fn serve(
 /// What can be changed while running, in the order in which it is.
 fn live(filter: LogFilter, settings: &Settings, gateway: &Gateway) -> Vec<Live> {
     let buckets = Arc::clone(&gateway.buckets);
+    let switches = Arc::clone(&gateway.switches);
     let (tokens, admins) = (gateway.tokens.clone(), Arc::clone(&gateway.admins));
     let certificate = gateway.tls.clone();
     let files = certificate.iter().flat_map(|certificate| certificate.files());
@@ -115,6 +116,10 @@ fn live(filter: LogFilter, settings: &Settings, gateway: &Gateway) -> Vec<Live> 
         })
         .with_files(files),
         Live::new("log", move |settings| filter.set(&settings.log)),
+        Live::new("switches", move |settings| {
+            switches.apply(settings.switches);
+            Ok(())
+        }),
         Live::new("admission", move |settings| {
             buckets.reconfigure(&settings.admission);
             Ok(())

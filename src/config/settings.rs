@@ -15,6 +15,7 @@ use crate::ledger::Durability;
 use crate::ledger::redis::server::Server;
 use crate::limits;
 use crate::store::{StoreAt, postgres};
+use crate::switches::SwitchSettings;
 
 /// Every key of the configuration.
 #[derive(Clone, Serialize, Deserialize)]
@@ -65,6 +66,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// TLS of the public listener.
     pub tls: TlsSettings,
+    /// What to do without.
+    pub switches: SwitchSettings,
 }
 
 /// Keys of the books.
@@ -152,6 +155,7 @@ impl Default for Settings {
             proxy_protocol: false,
             http: HttpSettings::default(),
             tls: TlsSettings::default(),
+            switches: SwitchSettings::default(),
         }
     }
 }
@@ -298,6 +302,7 @@ impl fmt::Debug for Settings {
             .field("proxy_protocol", &self.proxy_protocol)
             .field("http", &self.http)
             .field("tls", &self.tls)
+            .field("switches", &self.switches)
             .finish()
     }
 }

@@ -8,6 +8,7 @@ mod health;
 mod operate;
 mod route;
 mod scrape;
+mod switches;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,18 +26,22 @@ use super::body;
 use super::problem::Problem;
 use super::request::{Head, REQUEST_ID};
 use super::server::Service;
+use crate::admission::Guard;
 use crate::carts::CartCache;
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::identity::admins::{Admin, Admins};
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::switches::Switches;
 use crate::writer::Progress;
 
 /// What the ops listener serves from.
 pub struct Ops {
     gate: Arc<Gate>,
     store: Arc<dyn Store>,
+    store_guard: Arc<Guard>,
+    switches: Arc<Switches>,
     carts: Arc<CartCache>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -62,6 +67,10 @@ pub struct Parts {
     pub gate: Arc<Gate>,
     /// The books.
     pub store: Arc<dyn Store>,
+    /// The circuit breaker in front of them.
+    pub store_guard: Arc<Guard>,
+    /// What an operator has switched off.
+    pub switches: Arc<Switches>,
     /// Carts that were read lately.
     pub carts: Arc<CartCache>,
     /// This gateway's clock.
@@ -81,9 +90,23 @@ pub struct Parts {
 impl Ops {
     /// The ops API over these.
     pub fn new(parts: Parts) -> Self {
-        let Parts { gate, store, carts, clock, metrics, progress, admins, state, failed } = parts;
+        let Parts { gate, store, store_guard, switches, carts, clock, metrics, .. } = parts;
+        let Parts { progress, admins, state, failed, .. } = parts;
         let router = Router::new();
-        Self { gate, store, carts, clock, metrics, progress, admins, router, state, failed }
+        Self {
+            gate,
+            store,
+            store_guard,
+            switches,
+            carts,
+            clock,
+            metrics,
+            progress,
+            admins,
+            router,
+            state,
+            failed,
+        }
     }
 
     /// What anybody may ask.
@@ -120,6 +143,13 @@ impl Ops {
             body::discard(&head, body).await;
             return Err(Problem::NotFound);
         };
+        if method != Method::GET
+            && !route.goes_on()
+            && let Some(switch) = self.switches.against_changes()
+        {
+            body::discard(&head, body).await;
+            return Err(Problem::SwitchedOff(switch));
+        }
         match (&route, method) {
             (Route::Sales, Method::GET) => self.list_sales().await,
             (Route::Sales, Method::POST) => self.create_sale(&head, body, admin).await,
@@ -133,6 +163,10 @@ impl Ops {
             }
             (Route::Confirm { id }, Method::POST) => self.confirm(id, &head, body).await,
             (Route::Cancel { id }, Method::POST) => self.cancel(id, &head, body, admin).await,
+            (Route::Switches, Method::GET) => Ok(self.list_switches()),
+            (Route::Switch { name }, Method::PUT) => {
+                self.set_switch(name, &head, body, admin).await
+            }
             (Route::AuditLog, Method::GET) => self.audit_log(&head).await,
             (Route::DeadLetters, Method::GET) => self.dead_letters(&head).await,
             (Route::DeadLetter { id }, Method::GET) => self.show_dead_letter(id).await,

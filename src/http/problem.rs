@@ -15,6 +15,7 @@ use crate::clock::Millis;
 use crate::gate::Denied;
 use crate::sale::{Fault, Refusal};
 use crate::store::StoreError;
+use crate::switches::Switch;
 
 /// Why a request gets no other answer.
 #[derive(Debug)]
@@ -73,6 +74,8 @@ pub enum Problem {
     StoreUnavailable,
     /// The gateway is shutting down.
     Draining,
+    /// An operator has switched it off.
+    SwitchedOff(Switch),
 }
 
 impl Problem {
@@ -81,6 +84,40 @@ impl Problem {
         const SHOWN: usize = 200;
         let detail = detail.as_ref().chars().filter(|c| !c.is_control()).take(SHOWN);
         Problem::Malformed(detail.collect())
+    }
+
+    /// Whether ledger or books did not answer.
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            Problem::StoreUnavailable
+            | Problem::Denied(
+                Denied::Overloaded
+                | Denied::LedgerUnavailable
+                | Denied::LedgerFenced
+                | Denied::OutcomeUnknown,
+            ) => true,
+            Problem::Denied(Denied::Refused(_) | Denied::RateLimited(_))
+            | Problem::Malformed(_)
+            | Problem::Unsound(_)
+            | Problem::LengthRequired
+            | Problem::ExpectationFailed
+            | Problem::IdentityRequired
+            | Problem::InvalidToken
+            | Problem::Forbidden
+            | Problem::NotFound
+            | Problem::MethodNotAllowed { .. }
+            | Problem::VersionMismatch { .. }
+            | Problem::CartFull
+            | Problem::SaleNotOver
+            | Problem::StillDead { .. }
+            | Problem::BodyTooLarge { .. }
+            | Problem::UriTooLong
+            | Problem::RequestTimeout
+            | Problem::UnsupportedMediaType
+            | Problem::InvalidSale(_)
+            | Problem::Draining
+            | Problem::SwitchedOff(_) => false,
+        }
     }
 }
 
@@ -330,6 +367,14 @@ impl Problem {
                 "this gateway is shutting down; ask another, or again in a moment",
             )
             .retry(1, 2),
+            Problem::SwitchedOff(switch) => Shape::new(
+                503,
+                "switched-off",
+                "Switched off for now",
+                "an operator has switched this off on this gateway; nothing was done",
+            )
+            .retry(5, 10)
+            .with("switch", json!(switch.as_str())),
         }
     }
 }

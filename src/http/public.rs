@@ -1,6 +1,7 @@
 //! The public API: what buyers and their shops ask. Contract §3.
 
 mod cart;
+mod kept;
 mod meter;
 mod orders;
 mod reservations;
@@ -17,7 +18,9 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderName, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
+use tokio::time::timeout;
 
+use self::kept::Kept;
 use self::meter::Meter;
 use self::route::{Route, Router};
 use super::answer::{self, Answer};
@@ -29,15 +32,18 @@ use super::problem::Problem;
 use super::request::{Head, REQUEST_ID};
 use super::server::Service;
 use super::settings::HttpSettings;
-use crate::admission::{Admitted, Asking, Buckets};
+use crate::admission::{Admitted, Asking, Buckets, Guard, Verdict};
 use crate::carts::CartCache;
 use crate::clock::Clock;
 use crate::gate::{Denied, Gate};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::sale::UserId;
-use crate::store::{Job, Store};
+use crate::store::{Job, Store, StoreError};
+use crate::switches::Switches;
 
+#[cfg(any(test, fuzzing))]
+pub(super) use reservations::lines as read_wish;
 pub use reservations::to_json as reservation_json;
 #[cfg(test)]
 pub(super) use route::PATTERNS;
@@ -46,7 +52,10 @@ pub(super) use route::PATTERNS;
 pub struct Public {
     gate: Arc<Gate>,
     store: Arc<dyn Store>,
+    store_guard: Arc<Guard>,
+    switches: Arc<Switches>,
     carts: Arc<CartCache>,
+    kept: Kept,
     clock: Arc<dyn Clock>,
     identity: Identity,
     clients: Clients,
@@ -58,12 +67,16 @@ pub struct Public {
     draining: AtomicBool,
 }
 
-/// What the public listener is made of.
+/// What a [`Public`] is made of.
 pub struct Parts {
     /// The way to the ledger.
     pub gate: Arc<Gate>,
     /// The books.
     pub store: Arc<dyn Store>,
+    /// The circuit breaker in front of them.
+    pub store_guard: Arc<Guard>,
+    /// What an operator has switched off.
+    pub switches: Arc<Switches>,
     /// Carts that were read lately.
     pub carts: Arc<CartCache>,
     /// This gateway's clock.
@@ -92,13 +105,16 @@ struct Call {
 impl Public {
     /// The public API over these.
     pub fn new(parts: Parts) -> Self {
-        let Parts { gate, store, carts, clock, identity, client_address, buckets, http, metrics } =
-            parts;
+        let Parts { gate, store, store_guard, switches, carts, clock, identity, .. } = parts;
+        let Parts { client_address, buckets, http, metrics, .. } = parts;
         let trusted = identity.trusted_proxies.clone();
         Self {
             gate,
             store,
+            store_guard,
+            switches,
             carts,
+            kept: Kept::new(),
             clock,
             identity,
             clients: Clients::new(client_address, trusted, &metrics),
@@ -189,12 +205,34 @@ impl Public {
         Ok(self.buckets.admit_write(asking).await?)
     }
 
-    /// Waits for the store within bounds; `late` is what is told beyond them.
-    async fn ask_store<T>(&self, job: Job<'_, T>, late: Denied) -> Result<T, Problem> {
-        match tokio::time::timeout(Duration::from_millis(limits::STORE_REPLY_MS), job).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Problem::Denied(late)),
+    /// Reads from the store within bounds; not at all where it has not answered for a while.
+    async fn read_store<'s, T>(
+        &'s self,
+        read: impl FnOnce(&'s dyn Store) -> Job<'s, T>,
+    ) -> Result<T, Problem> {
+        let call = self.store_guard.admit().ok_or(Problem::StoreUnavailable)?;
+        let started = Instant::now();
+        let answer = timeout(STORE_REPLY, read(self.store.as_ref())).await;
+        call.settle(match &answer {
+            Ok(Ok(_)) => Verdict::Answered,
+            // It had no room: at once, or was waited for in vain.
+            Ok(Err(StoreError::Overloaded)) if started.elapsed() < STORE_SLOW => Verdict::Mute,
+            Ok(Err(_)) | Err(_) => Verdict::Failed,
+        });
+        Ok(answer.map_err(|_| Problem::Denied(Denied::Overloaded))??)
+    }
+
+    /// Changes the store within bounds. Beyond them nobody knows whether it is done; where the store
+    /// does not answer those who read, it is certainly not.
+    async fn change_store<'s, T>(
+        &'s self,
+        change: impl FnOnce(&'s dyn Store) -> Job<'s, T>,
+    ) -> Result<T, Problem> {
+        if self.store_guard.is_refusing() {
+            return Err(Problem::StoreUnavailable);
         }
+        let answer = timeout(STORE_REPLY, change(self.store.as_ref())).await;
+        Ok(answer.map_err(|_| Problem::Denied(Denied::OutcomeUnknown))??)
     }
 }
 
@@ -233,6 +271,11 @@ impl Service for Public {
         answer
     }
 }
+
+/// How long anybody waits for the store.
+const STORE_REPLY: Duration = Duration::from_millis(limits::STORE_REPLY_MS);
+/// Whoever says after so long that there was no room has not answered.
+const STORE_SLOW: Duration = Duration::from_millis(limits::BREAKER_SLOW_MS);
 
 /// W3C trace context: passed on as it came.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{self, Receiver, Sender, TrySendError};
 use tokio::sync::oneshot;
 
 use super::pace::Pace;
 use super::{Answer, Fault, Pending};
 use crate::engine::Command;
 use crate::limits;
+use crate::sync::atomic::{AtomicBool, Ordering::Acquire};
+use crate::sync::channel::{self, Receiver, Sender, TrySendError};
 
 /// A command, and where its answer goes.
 #[derive(Debug)]
@@ -132,6 +133,16 @@ impl Tray {
         // Both queues lose their senders together, so what was sent before is in one of them now.
         self.take(batch, max);
         woken.is_ok() || !batch.is_empty()
+    }
+
+    /// Whether whoever serves here is to end: told to stop, with nothing in the batch and nothing that
+    /// waits. The look before the stop does not count: what was handed over since is in the batch then.
+    pub fn is_over(&self, batch: &mut Vec<Ticket>, max: usize, stop: &AtomicBool) -> bool {
+        if !batch.is_empty() || !stop.load(Acquire) {
+            return false;
+        }
+        self.take(batch, max);
+        batch.is_empty()
     }
 
     /// Takes whatever waits, until the batch has `max`.

@@ -235,8 +235,15 @@ async fn bad_requests_change_nothing() {
         assert_eq!(came, (status, code.to_owned()), "{what}: {answer}");
         answer.refused(status, code);
         assert_eq!(items(&gateway).await, before, "{what}");
+        // What could be read in two ways, or is not read to its end.
+        let unsound =
+            answer.json()["detail"] == "a header that may stand there once stands there twice";
         let closes = answer.header("connection") == Some("close");
-        assert_eq!(closes, status == 413, "{what}: no other refusal ends the connection");
+        assert_eq!(
+            closes,
+            status == 413 || unsound,
+            "{what}: no other refusal ends the connection"
+        );
     }
     gateway.settled().await;
     for table in ["orders", "cart_lines", "dead_letters", "refunds_needed"] {

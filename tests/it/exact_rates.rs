@@ -101,7 +101,12 @@ async fn measure(gateway: &TestGateway, name: impl Fn(usize) -> (String, String)
 }
 
 async fn start(admission: AdmissionSettings) -> TestGateway {
-    let gateway = TestGateway::start_with(|settings| settings.admission = admission).await;
+    let gateway = TestGateway::start_with(|settings| {
+        settings.admission = admission;
+        // Those who ask most would be sent away for it.
+        settings.http.connection_requests = u64::MAX;
+    })
+    .await;
     gateway.sell_consoles(1_000_000).await;
     gateway
 }

@@ -11,13 +11,16 @@ use rsa::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
 use rsa::traits::PublicKeyParts;
 use serde_json::{Value, json};
 
+/// What makes a signature of bytes.
+type Sign = dyn Fn(&[u8]) -> Vec<u8> + Send + Sync;
+
 /// Whoever signs tokens with one key.
 pub struct Issuer {
     pub algorithm: &'static str,
     /// The public key, as JWK with its `kid` and as PEM.
     pub jwk: Value,
     pub pem: String,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>,
+    sign: Box<Sign>,
 }
 
 pub fn base64(bytes: impl AsRef<[u8]>) -> String {

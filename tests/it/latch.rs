@@ -117,6 +117,11 @@ async fn unknown_is_not_sold_out() {
         assert_eq!(answer.status, 503, "{answer}");
     }
     rig.redis.run().unwrap();
+    eventually("it is sold out again", async || {
+        let answer = rig.at(0).want("bob", CONSOLE, 1).key("k").send().await;
+        (answer.status == 409).then_some(())
+    })
+    .await;
     latches(rig.at(0)).await;
 }
 

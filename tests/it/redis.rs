@@ -366,7 +366,7 @@ async fn lost(gateway: &Serving, granted: u64) -> String {
     let counted: f64 =
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
     let [_, _, held, _] = gateway.counters().await;
-    format!("{granted} told, {held} there, {counted} events counted as lost")
+    format!("{granted} told, {held} there, {} events counted as lost", counted as u64)
 }
 
 /// Waits until somebody gets a unit who asked after the fault.
@@ -406,7 +406,17 @@ async fn a_master_dies(durability: &str) -> (u64, u64) {
     let lane = gateway.sale(SALE).await["lane"].as_u64().unwrap();
     let crowd = Crowd::start(&gateway, 4, 0);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    cluster.owner(&format!("{{fg:{lane}}}:outbox")).unwrap().kill();
+    let outbox = format!("{{fg:{lane}}}:outbox");
+    let owner = cluster.owner(&outbox).unwrap();
+    let died = owner.address();
+    owner.kill();
+    eventually("its replica leads", async || {
+        cluster.owner(&outbox).filter(|owner| owner.address() != died).map(|_| ())
+    })
+    .await;
+    // It comes back, and follows: without a replica nothing is promised as replicated.
+    let dead = cluster.servers.iter_mut().find(|server| server.address() == died);
+    dead.unwrap().run().unwrap();
     sells_again(&gateway, 0).await;
     let granted = 1 + crowd.end().await as u64;
     println!("a master died, {durability}: {}", lost(&gateway, granted).await);

@@ -39,6 +39,18 @@ enum Task {
         #[arg(default_value = "crash::")]
         tests: String,
     },
+    /// What threads share, in every order of their steps. A part of `test`, too.
+    Loom {
+        /// How often a thread is stopped at a step that does not wait.
+        #[arg(long, default_value_t = 2)]
+        preemptions: u32,
+    },
+    /// Feeds bytes to what reads them, one target after the other; needs nightly and cargo-fuzz.
+    Fuzz {
+        /// For how long each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// How fast the writer drains an outbox into each store, beside a bare insert loop.
     Drain {
         /// How often each is measured.
@@ -53,6 +65,10 @@ fn main() -> ExitCode {
         Task::Lint => lint(),
         Task::Bench { rounds, seconds } => bench(rounds, seconds),
         Task::Crash { rounds, tests } => crash(rounds, &tests),
+        Task::Loom { preemptions } => run(cargo()
+            .env("LOOM_MAX_PREEMPTIONS", preemptions.to_string())
+            .args(["test", "--package", "floodgate-loom"])),
+        Task::Fuzz { seconds } => fuzz(seconds),
         Task::Drain { rounds } => run(cargo()
             .env("FLOODGATE_BENCH_ROUNDS", rounds.to_string())
             .args(["bench", "--profile", "dist", "--bench", "writer"])),
@@ -155,6 +171,27 @@ fn crash(rounds: u32, tests: &str) -> Done {
         "--nocapture",
         tests,
     ]))
+}
+
+/// The targets of `fuzz/`.
+const FUZZED: [&str; 6] =
+    ["reservation", "sale_file", "idempotency_key", "forwarded", "token", "outbox_record"];
+
+fn fuzz(seconds: u32) -> Done {
+    for target in FUZZED {
+        for kind in ["corpus", "seeds"] {
+            std::fs::create_dir_all(format!("fuzz/{kind}/{target}"))
+                .map_err(|error| format!("fuzz/{kind}: {error}"))?;
+        }
+        // Not the cargo that runs this: rustup's, which knows toolchains by name.
+        run(Command::new("cargo")
+            .args(["+nightly", "fuzz", "run", target])
+            .args([format!("fuzz/corpus/{target}"), format!("fuzz/seeds/{target}")])
+            .args(["--".to_owned(), format!("-max_total_time={seconds}")])
+            .arg("-max_len=4096"))
+        .map_err(|error| format!("{error}; is it there? cargo install cargo-fuzz"))?;
+    }
+    Ok(())
 }
 
 fn target() -> String {

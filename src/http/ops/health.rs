@@ -6,10 +6,12 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Ops, State};
+use crate::admission::Condition;
 use crate::http::answer::{self, Answer};
 use crate::http::request::Head;
 use crate::ledger::Health;
 use crate::limits;
+use crate::switches::Switch;
 
 /// A store that does not answer a trivial question in this time does not count as ready.
 const PING: Duration = Duration::from_millis(500);
@@ -24,6 +26,11 @@ impl Ops {
     pub(super) fn ledger_works(&self) -> bool {
         let lanes = self.gate.lane_statuses();
         !*self.failed.borrow() && lanes.iter().all(|lane| lane.health == Health::Up)
+    }
+
+    /// The circuit breakers. An open one is no reason not to get traffic: without any it never closes.
+    pub(super) fn breakers(&self) -> [(&'static str, Condition); 2] {
+        [("ledger", self.gate.breaker()), ("store", self.store_guard.condition())]
     }
 
     pub(super) async fn ready(&self, head: &Head) -> Answer {
@@ -49,6 +56,11 @@ impl Ops {
             let named = checks.iter().map(|(name, ok)| ((*name).to_owned(), json!(word(*ok))));
             body["checks"] = Value::Object(named.collect());
             body["outbox_length"] = json!(undigested);
+            let breakers = self.breakers().map(|(name, at)| (name.to_owned(), json!(at.as_str())));
+            body["breakers"] = Value::Object(breakers.into_iter().collect());
+            let on =
+                |switch: Switch| (switch.as_str().to_owned(), self.switches.is_on(switch).into());
+            body["switches"] = Value::Object(Switch::ALL.map(on).into_iter().collect());
         }
         answer::value(status, &body)
     }

@@ -21,6 +21,8 @@ pub(super) enum Route<'p> {
     DeadLetters,
     DeadLetter { id: &'p str },
     RetryDeadLetter { id: &'p str },
+    Switches,
+    Switch { name: &'p str },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,9 +43,11 @@ enum Name {
     DeadLetters,
     DeadLetter,
     RetryDeadLetter,
+    Switches,
+    Switch,
 }
 
-const PATHS: [(&str, Name); 17] = [
+const PATHS: [(&str, Name); 19] = [
     ("/livez", Name::Live),
     ("/healthz", Name::Live),
     ("/readyz", Name::Ready),
@@ -61,6 +65,8 @@ const PATHS: [(&str, Name); 17] = [
     ("/admin/v1/dead-letters", Name::DeadLetters),
     ("/admin/v1/dead-letters/{id}", Name::DeadLetter),
     ("/admin/v1/dead-letters/{id}/retry", Name::RetryDeadLetter),
+    ("/admin/v1/switches", Name::Switches),
+    ("/admin/v1/switches/{name}", Name::Switch),
 ];
 
 /// Finds routes by path.
@@ -98,6 +104,8 @@ impl Router {
             Name::DeadLetters => Route::DeadLetters,
             Name::DeadLetter => Route::DeadLetter { id: parameter("id") },
             Name::RetryDeadLetter => Route::RetryDeadLetter { id: parameter("id") },
+            Name::Switches => Route::Switches,
+            Name::Switch => Route::Switch { name: parameter("name") },
         })
     }
 }
@@ -113,15 +121,41 @@ impl Route<'_> {
             | Route::OpenApi
             | Route::Sale { .. }
             | Route::AuditLog
-            | Route::DeadLetters => "GET, HEAD",
+            | Route::DeadLetters
+            | Route::Switches => "GET, HEAD",
             Route::DeadLetter { .. } => "GET, HEAD, DELETE",
             Route::Sales => "GET, HEAD, POST",
+            Route::Switch { .. } => "PUT",
             Route::RetryDeadLetter { .. }
             | Route::ArchiveSale { .. }
             | Route::MoveSale { .. }
             | Route::Restock { .. }
             | Route::Confirm { .. }
             | Route::Cancel { .. } => "POST",
+        }
+    }
+}
+
+impl Route<'_> {
+    /// Whether it goes on while nothing else is changed: money that was taken, and the switches.
+    pub(super) fn goes_on(&self) -> bool {
+        match self {
+            Route::Confirm { .. } | Route::Cancel { .. } | Route::Switch { .. } => true,
+            Route::Live
+            | Route::Ready
+            | Route::Metrics
+            | Route::Version
+            | Route::OpenApi
+            | Route::Sales
+            | Route::Sale { .. }
+            | Route::ArchiveSale { .. }
+            | Route::MoveSale { .. }
+            | Route::Restock { .. }
+            | Route::AuditLog
+            | Route::DeadLetters
+            | Route::DeadLetter { .. }
+            | Route::RetryDeadLetter { .. }
+            | Route::Switches => false,
         }
     }
 }

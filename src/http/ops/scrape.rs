@@ -19,6 +19,11 @@ impl Ops {
         };
         up("ledger", self.ledger_works());
         up("store", !self.progress.is_failing() && self.store_answers().await);
+        for (backend, condition) in self.breakers() {
+            let labels = [("backend", backend.to_owned())];
+            let gauge = self.metrics.gauge("floodgate_breaker_state", &labels);
+            gauge.set(f64::from(condition.number()));
+        }
         let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         answer::of(StatusCode::OK, media, self.metrics.render())
     }

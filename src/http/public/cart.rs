@@ -15,7 +15,6 @@ use super::reservations::Quantity;
 use super::{Call, Public};
 use crate::admission::Admitted;
 use crate::carts::{Cart, CartChange, CartKey, CartRefusal};
-use crate::gate::Denied;
 use crate::http::answer::{self, Answer};
 use crate::http::body;
 use crate::http::problem::Problem;
@@ -23,7 +22,7 @@ use crate::http::rate;
 use crate::http::request::Head;
 use crate::limits;
 use crate::sale::{ItemId, Refusal, UserId};
-use crate::store::Job;
+use crate::store::{Job, Store};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,8 +48,7 @@ impl Public {
             Ok(cart) => return Ok(shown(&cart)),
             Err(reading) => reading,
         };
-        let read = self.store.cart(user.clone());
-        let cart = self.ask_store(read, Denied::Overloaded).await?;
+        let cart = self.read_store(|store| store.cart(user.clone())).await?;
         self.carts.keep(reading, user, cart.clone());
         Ok(shown(&cart))
     }
@@ -114,7 +112,7 @@ impl Public {
         })?;
         let admitted = self.admit_write(&user, call.client).await?;
         let keys = vec![CartKey::of(&guest), CartKey::of(&user)];
-        self.changed(self.store.merge_carts(guest, user, expected), keys, admitted).await
+        self.changed(keys, admitted, move |store| store.merge_carts(guest, user, expected)).await
     }
 
     async fn change_cart(
@@ -126,16 +124,19 @@ impl Public {
     ) -> Result<Answer, Problem> {
         let admitted = self.admit_write(&user, client).await?;
         let keys = vec![CartKey::of(&user)];
-        self.changed(self.store.change_cart(user, expected, change), keys, admitted).await
+        self.changed(keys, admitted, move |store| store.change_cart(user, expected, change)).await
     }
 
-    async fn changed(
-        &self,
-        change: Job<'_, Result<Cart, CartRefusal>>,
+    async fn changed<'s>(
+        &'s self,
         keys: Vec<CartKey>,
         admitted: Admitted,
+        change: impl FnOnce(&'s dyn Store) -> Job<'s, Result<Cart, CartRefusal>>,
     ) -> Result<Answer, Problem> {
-        let changed = self.ask_store(change, Denied::OutcomeUnknown).await;
+        if let Some(switch) = self.switches.against_carts() {
+            return Err(Problem::SwitchedOff(switch));
+        }
+        let changed = self.change_store(change).await;
         self.carts.forget(&keys);
         if changed.is_err() {
             // It may still be done, until the store has given it up; who reads meanwhile keeps the old cart.

@@ -25,7 +25,7 @@ use crate::sale::{IdempotencyKey, ItemId, Refusal, Reservation, ReservationId, S
 /// What a buyer sends. A line by itself, or a list of lines.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish<'b> {
+pub(in crate::http) struct Wish<'b> {
     #[serde(borrow)]
     item_id: Option<Cow<'b, str>>,
     quantity: Option<Quantity>,
@@ -103,8 +103,15 @@ impl Public {
         let body = body::read(&head, body, limits::BODY_BYTES_MAX).await?;
         let wish: Wish<'_> = body::parse(&head, &body)?;
         let (user, key) = self.identify(&wish, user, key)?;
-        let lines = lines(wish)?;
-        let granted = self.gate.reserve(sale, Purchase { user, client, key, lines }).await?;
+        let purchase = Purchase { user, client, key, lines: lines(wish)? };
+        let granted = match self.switches.against_reservations() {
+            None => self.gate.reserve(sale, purchase).await?,
+            // Whoever was granted it before, and lost the answer, is told so all the same.
+            Some(switch) => {
+                let before = self.gate.granted_before(sale, &purchase).await?;
+                before.ok_or(Problem::SwitchedOff(switch))?
+            }
+        };
         Ok(self.granted(&granted))
     }
 
@@ -157,26 +164,34 @@ impl Public {
     pub(super) async fn show_reservation(&self, id: &str, call: Call) -> Result<Answer, Problem> {
         let user = self.reader(&call)?;
         let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
-        let reservation = self.gate.find(user, id).await?;
-        Ok(self.shown(&reservation))
+        let asker = user.clone();
+        let read = async {
+            let reservation = self.gate.find(asker, id).await?;
+            Ok(self.shown(&reservation).into())
+        };
+        self.read(user, &call.head, || self.gate.is_refusing(id), read).await
     }
 
     pub(super) async fn cancel(&self, id: &str, call: Call) -> Result<Answer, Problem> {
         let user = self.reader(&call)?;
         let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
-        let reservation = self.gate.cancel(user, id).await?;
-        Ok(self.shown(&reservation))
+        if let Some(switch) = self.switches.against_changes() {
+            return Err(Problem::SwitchedOff(switch));
+        }
+        let cancelled = self.gate.cancel(user.clone(), id).await;
+        // Cancelled or not, or perhaps: what was read before does not say.
+        self.kept.forget(user, &call.head);
+        Ok(answer::json(StatusCode::OK, self.shown(&cancelled?)))
     }
 
-    fn shown(&self, reservation: &Reservation) -> Answer {
-        let body = to_json(reservation, reservation.status, self.gate.durability());
-        answer::json(StatusCode::OK, body)
+    fn shown(&self, reservation: &Reservation) -> String {
+        to_json(reservation, reservation.status, self.gate.durability())
     }
 }
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-fn lines(wish: Wish<'_>) -> Result<Box<[OrderedLine]>, Problem> {
+pub(in crate::http) fn lines(wish: Wish<'_>) -> Result<Box<[OrderedLine]>, Problem> {
     let wished = match (wish.item_id, wish.quantity, wish.lines) {
         (Some(item_id), Some(quantity), None) => vec![Object(WishedLine { item_id, quantity })],
         (None, None, Some(lines)) => lines,

@@ -1,7 +1,7 @@
 //! The owner of a lane: the one thread that decides.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use metrics::Histogram;
@@ -93,7 +93,7 @@ impl Owner {
                 tray.take(&mut batch, limits::LANE_BATCH_MAX);
             }
             before = batch.len();
-            if batch.is_empty() && stop.load(Ordering::Acquire) {
+            if tray.is_over(&mut batch, limits::LANE_BATCH_MAX, stop) {
                 break;
             }
             let started = Instant::now();

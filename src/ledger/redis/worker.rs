@@ -250,13 +250,14 @@ impl Worker {
                 // Whoever cannot serve takes nothing from those who can.
                 std::thread::sleep(self.not_before.saturating_duration_since(Instant::now()));
             }
-            if !self.tray.collect_some(&mut batch, self.common.settings.batch_max, TICK) {
+            let max = self.common.settings.batch_max;
+            if !self.tray.collect_some(&mut batch, max, TICK)
+                || self.tray.is_over(&mut batch, max, &self.common.stop)
+            {
                 break;
             }
             if !batch.is_empty() {
                 self.serve_batch(&mut batch);
-            } else if self.common.stop.load(Ordering::Acquire) {
-                break;
             }
         }
     }

@@ -142,8 +142,8 @@ impl Attack {
                 tokio::select! { ended = asking => ended, ended = taking => ended }
             }
             Attack::Nothing => {
-                stream.read(&mut [0]).await?;
-                Ok(())
+                // Until it is cut.
+                stream.read(&mut [0]).await.map(drop)
             }
         }
     }
