@@ -2,7 +2,8 @@
 //!
 //! Waking a task from another thread costs a lock and often a system call, and a batch has hundreds of
 //! them. So the owner hands over the whole batch with one wake-up, and the tasks are woken from within
-//! the runtime, where it is cheap.
+//! the runtime, where it is cheap. A batch that is no crowd is delivered by the owner itself: there the
+//! second wake-up would only be waited for.
 
 use tokio::sync::mpsc;
 
@@ -18,6 +19,9 @@ pub(super) type Mail = Vec<(Reply, Result<Answer, Fault>)>;
 
 /// Batches that may lie with the postman; beyond that the owner delivers itself.
 const BAG: usize = 16;
+
+/// So few answers are not worth a wake-up of their own.
+const ALONE: usize = 2;
 
 /// The owner's end.
 #[derive(Clone, Debug)]
@@ -37,6 +41,9 @@ pub(super) fn start() -> Postman {
 impl Postman {
     /// Hands a batch over. Never blocks.
     pub(super) fn take(&self, mail: Mail) {
+        if mail.len() <= ALONE {
+            return deliver(mail);
+        }
         match self.0.try_send(mail) {
             Ok(()) => {}
             // A runtime that is busy, or on its way out: nobody waits longer for that.
