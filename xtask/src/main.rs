@@ -21,6 +21,8 @@ enum Task {
     Test,
     /// Formatting and lints.
     Lint,
+    /// Whether the headers of the scripts in `lua/` say what the scripts do, and their bounds are the gateway's.
+    Scripts,
     /// The embedded gateway against a bare hyper server, in turn, with the same generator.
     Bench {
         /// How often each is measured.
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test => prepare().and_then(|()| lint()).and_then(|()| test()),
         Task::Lint => lint(),
+        Task::Scripts => run(cargo().args(["test", "--lib", "ledger::redis::scripts"])),
         Task::Bench { rounds, seconds } => bench(rounds, seconds),
         Task::Crash { rounds, tests } => crash(rounds, &tests),
         Task::Loom { preemptions } => run(cargo()

@@ -3,6 +3,7 @@
 //! After each batch the answers are the same. At the end the outbox folds into the engine's state, and
 //! what the scripts keep is, byte for byte, what a recovery would write from that state.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use floodgate_loadtest::redis_server::{Keeps, RedisServer};
@@ -132,17 +133,19 @@ impl Recall for Forgetful {
 }
 
 /// Whatever is asked, in whatever batches: the scripts answer as the engine does, tell the same events,
-/// and keep the same state.
+/// and keep the same state; every refusal is among the answers.
 #[test]
 fn scripts_are_the_engine() {
     let redis = RedisServer::start(Keeps::Nothing).unwrap();
     let config = ProptestConfig { source_file: Some(file!()), ..ProptestConfig::default() };
     let sizes = prop::collection::vec(1_usize..6, 1..20);
+    let refusals = RefCell::new(BTreeMap::<&str, u32>::new());
     proptest!(config, |(world in any_world(), steps in any_steps(60), sizes in sizes)| {
         let mut run = Run::new(world, 2);
         run.steps(&steps);
         let mut scripts = Scripts::new(&redis);
         let mut state = State::new(1);
+        let mut refused = refusals.borrow_mut();
         let mut asked = run.asked.as_slice();
         for size in sizes.iter().cycle() {
             let (batch, rest) = asked.split_at((*size).min(asked.len()));
@@ -156,6 +159,11 @@ fn scripts_are_the_engine() {
                 .iter()
                 .map(|command| engine::apply(&mut state, clock, command, &mut events))
                 .collect();
+            for outcome in &expected {
+                if let Outcome::Refused(refusal) = outcome {
+                    *refused.entry(refusal.code()).or_insert(0) += 1;
+                }
+            }
             prop_assert_eq!(scripts.call(clock, &commands), expected, "{:?}", commands);
             prop_assert_eq!(scripts.position, state.position());
         }
@@ -187,4 +195,25 @@ fn scripts_are_the_engine() {
         prop_assert_eq!(opened.position.seq, state.position().seq);
         prop_assert_eq!(scripts.dump(), kept);
     });
+    // But `too-many-sales`, for which it would take ten thousand of them.
+    const REFUSALS: [&str; 15] = [
+        "idempotency-key-reused",
+        "invalid-quantity",
+        "invalid-transition",
+        "limit-reached",
+        "not-found",
+        "reservation-cancelled",
+        "reservation-confirmed",
+        "reservation-expired",
+        "sale-closed",
+        "sale-differs",
+        "sale-not-open",
+        "sale-paused",
+        "sold-out",
+        "stock-taken",
+        "unknown-item",
+    ];
+    let refusals = refusals.into_inner();
+    println!("refused: {refusals:?}");
+    assert_eq!(refusals.into_keys().collect::<Vec<_>>(), REFUSALS, "each of them was looked at");
 }
