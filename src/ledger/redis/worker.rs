@@ -490,8 +490,6 @@ impl Worker {
         let gateway = &lane.gateway;
         let opened =
             recovery::open(&mut connection, lane.id, gateway, &history, seen, suspect, recall)?;
-        // So that no request of a crowd finds it missing, and sends it.
-        LANE.prepare_invoke().load(&mut connection)?;
         lane.suspect.store(false, Ordering::Release);
         lane.is_foreign(None);
         if opened.lost > 0 {
