@@ -35,7 +35,9 @@ const LOOP: &str = include_str!("../../../lua/batch.lua");
 pub const FORMAT: &str = "1";
 
 /// What every batch calls.
-pub static LANE: LazyLock<Script> = LazyLock::new(|| script(&batch()));
+pub static LANE: LazyLock<Script> = LazyLock::new(|| Script::new(&LANE_SOURCE));
+/// Its source, as a server gets it with the first words of a connection.
+pub static LANE_SOURCE: LazyLock<String> = LazyLock::new(|| format!("{SHEBANG}{}", batch()));
 /// Takes the fence of a lane.
 pub static FENCE: LazyLock<Script> =
     LazyLock::new(|| script(include_str!("../../../lua/fence.lua")));

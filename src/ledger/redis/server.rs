@@ -9,6 +9,7 @@ use redis::{
 };
 
 use super::keys::Keys;
+use super::scripts::LANE_SOURCE;
 use crate::ledger::Durability;
 use crate::limits;
 use crate::sale::LaneId;
@@ -197,6 +198,8 @@ pub struct Greeting {
 pub fn greet(connection: &mut dyn ConnectionLike) -> Result<Greeting, RedisError> {
     let mut questions = redis::pipe();
     questions.cmd("CLIENT").arg("ID").cmd("INFO");
+    // So that no request of a crowd finds it missing. In the same round trip: every other one may fail.
+    questions.cmd("SCRIPT").arg("LOAD").arg(LANE_SOURCE.as_str()).ignore();
     let (client, info): (i64, String) = questions.query(connection)?;
     let named =
         |name| field(&info, name).ok_or_else(|| nobody("INFO lacks run_id or master_replid"));
