@@ -46,7 +46,7 @@ pub const CONNECTION_BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// What the kernel keeps of answers that a peer has not taken, in bytes. It counts its own costs in, and so
 /// takes up to twice as many.
 pub const SEND_BUFFER_BYTES: usize = 128 * 1024;
-/// Request headers. More get 431 from hyper.
+/// Request headers. More get 431.
 pub const HEADERS_MAX: usize = 64;
 /// Request target, in bytes. A longer one gets 414.
 pub const URI_BYTES_MAX: usize = 2 * 1024;

@@ -41,13 +41,23 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<Exit, Failure> {
 }
 
 /// The runtime of a gateway: a thread for every core but one, which the lanes and the writer keep
-/// busy. `TOKIO_WORKER_THREADS` says otherwise.
+/// busy. `TOKIO_WORKER_THREADS` says otherwise. One thread needs none of what several need to share
+/// their work, and is this one.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+    let threads =
+        std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|threads| threads.parse().ok());
+    let threads = threads.unwrap_or_else(|| {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        builder.worker_threads(cores.saturating_sub(1).max(1));
-    }
+        cores.saturating_sub(1)
+    });
+    let mut builder = match threads {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
     Ok(builder.enable_all().build()?)
 }
 

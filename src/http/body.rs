@@ -3,8 +3,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde::de::value::MapAccessDeserializer;
@@ -44,9 +44,9 @@ async fn read_or_discard(head: &Head, mut body: Incoming, max: usize) -> Result<
     let announced = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced: Option<u64> = announced.and_then(|text| text.parse().ok());
     if announced.is_none_or(|length| length <= max as u64) {
-        match Limited::new(&mut body, max).collect().await {
-            Ok(body) => return Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {}
+        match whole(&mut body, max).await {
+            Ok(Some(body)) => return Ok(body),
+            Ok(None) => {}
             Err(_) => return Err(Problem::malformed("the body ended early or is not well formed")),
         }
     }
@@ -56,6 +56,31 @@ async fn read_or_discard(head: &Head, mut body: Incoming, max: usize) -> Result<
         while let Some(Ok(_)) = rest.frame().await {}
     }
     Err(Problem::BodyTooLarge { max })
+}
+
+/// A body of at most `max` bytes; `None` as soon as it has more. One that comes in one piece, as most
+/// do, is kept as it came.
+async fn whole(body: &mut Incoming, max: usize) -> Result<Option<Bytes>, hyper::Error> {
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        // What is no data are trailers, which nobody reads.
+        let Ok(data) = frame?.into_data() else { continue };
+        if first.len().max(all.len()) + data.len() > max {
+            return Ok(None);
+        }
+        if first.is_empty() {
+            first = data;
+        } else {
+            if all.is_empty() {
+                all.extend_from_slice(&first);
+            }
+            all.extend_from_slice(&data);
+        }
+        if body.is_end_stream() {
+            break;
+        }
+    }
+    Ok(Some(if all.is_empty() { first } else { all.freeze() }))
 }
 
 /// Parses a body as the JSON that a route takes.

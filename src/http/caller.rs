@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
-use super::request::Head;
+use super::request::{Head, USER_ID};
 use crate::identity::tokens::Tokens;
 use crate::sale::UserId;
 
@@ -49,7 +49,7 @@ impl Identity {
         if !believed {
             return Ok(None);
         }
-        head.single("x-user-id")?.map(|text| parse_user("X-User-Id", text)).transpose()
+        head.single(&USER_ID)?.map(|text| parse_user("X-User-Id", text)).transpose()
     }
 
     /// Whose token the request carries; nobody's where it carries none. Whatever is wrong with one, the answer

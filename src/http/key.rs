@@ -1,12 +1,12 @@
 //! Idempotency keys: what makes a retry the same request.
 
 use super::problem::Problem;
-use super::request::Head;
+use super::request::{Head, IDEMPOTENCY_KEY};
 use crate::sale::IdempotencyKey;
 
 /// The header of draft-ietf-httpapi-idempotency-key-header: a quoted string, or bare as most send it.
 pub(super) fn of_header(head: &Head) -> Result<Option<IdempotencyKey>, Problem> {
-    let Some(text) = head.single("idempotency-key")? else { return Ok(None) };
+    let Some(text) = head.single(&IDEMPOTENCY_KEY)? else { return Ok(None) };
     let text = text.trim();
     let Some(quoted) = text.strip_prefix('"') else {
         return parse("Idempotency-Key", text).map(Some);

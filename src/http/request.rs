@@ -43,7 +43,7 @@ impl Head {
     }
 
     /// A header that may stand there once.
-    pub(super) fn single(&self, name: &str) -> Result<Option<&str>, Problem> {
+    pub(super) fn single(&self, name: &HeaderName) -> Result<Option<&str>, Problem> {
         let mut values = self.headers.get_all(name).iter();
         let Some(value) = values.next() else { return Ok(None) };
         if values.next().is_some() {
@@ -60,7 +60,7 @@ impl Head {
 
     /// The token of `Authorization: Bearer`. Another scheme is none.
     pub(super) fn bearer(&self) -> Result<Option<&str>, Problem> {
-        let given = self.single(AUTHORIZATION.as_str())?.and_then(|given| given.split_once(' '));
+        let given = self.single(&AUTHORIZATION)?.and_then(|given| given.split_once(' '));
         let bearer = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         Ok(bearer.map(|(_, token)| token.trim()))
     }
@@ -99,6 +99,10 @@ impl Head {
     }
 }
 
+/// Who buys, where whoever sends it is believed.
+pub(super) const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
+/// What makes a retry the same request.
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// `X-Request-Id`, in and out.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

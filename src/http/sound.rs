@@ -12,7 +12,7 @@ use hyper::header::{
 use hyper::{Method, Version};
 
 use super::problem::Problem;
-use super::request::Head;
+use super::request::{Head, IDEMPOTENCY_KEY, REQUEST_ID, USER_ID};
 use crate::limits;
 
 /// Headers that decide whom a request is for, who sends it, or where it ends: each may stand there
@@ -25,10 +25,10 @@ const SINGLE: [HeaderName; 14] = [
     IF_MATCH,
     EXPECT,
     TRANSFER_ENCODING,
-    HeaderName::from_static("x-user-id"),
-    HeaderName::from_static("idempotency-key"),
+    USER_ID,
+    IDEMPOTENCY_KEY,
     HeaderName::from_static("traceparent"),
-    HeaderName::from_static("x-request-id"),
+    REQUEST_ID,
     HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-proto"),
@@ -39,6 +39,10 @@ const NAMED: [HeaderName; 2] =
 
 /// Refuses what is not sound. No allocation, and a few comparisons, for what is.
 pub(super) fn check(head: &Head) -> Result<(), Problem> {
+    // hyper bounds them by 100; told to by less, it would read every head over the heap.
+    if head.headers.len() > limits::HEADERS_MAX {
+        return Err(Problem::TooManyHeaders);
+    }
     check_host(head)?;
     check_names(head)?;
     check_framing(head)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::ETAG;
+use hyper::header::{ETAG, IF_MATCH};
 use serde::Deserialize;
 
 use super::reservations::Quantity;
@@ -162,7 +162,7 @@ fn shown(cart: &Cart) -> Answer {
 /// The version that a write is for. `*` is any; a tag that was never a cart's matches none.
 fn if_match(head: &Head) -> Result<Option<u64>, Problem> {
     const NONE: u64 = u64::MAX;
-    let Some(text) = head.single("if-match")? else { return Ok(None) };
+    let Some(text) = head.single(&IF_MATCH)? else { return Ok(None) };
     let text = text.trim();
     if text == "*" {
         return Ok(None);

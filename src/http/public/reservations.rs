@@ -27,24 +27,29 @@ use crate::sale::{IdempotencyKey, ItemId, Refusal, Reservation, ReservationId, S
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct Wish<'b> {
     #[serde(borrow)]
-    item_id: Option<Cow<'b, str>>,
+    item_id: Option<Text<'b>>,
     quantity: Option<Quantity>,
     #[serde(borrow)]
     lines: Option<Vec<Object<WishedLine<'b>>>>,
     /// Believed in insecure mode only, as is the next.
     #[serde(borrow)]
-    user_id: Option<Cow<'b, str>>,
+    user_id: Option<Text<'b>>,
     #[serde(borrow)]
-    idempotency_key: Option<Cow<'b, str>>,
+    idempotency_key: Option<Text<'b>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WishedLine<'b> {
     #[serde(borrow)]
-    item_id: Cow<'b, str>,
+    item_id: Text<'b>,
     quantity: Quantity,
 }
+
+/// Borrowed where it has no escapes. (serde would copy what an `Option<Cow>` holds.)
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
 
 /// Any whole number: one that cannot be sold is a refusal, not a request that cannot be read.
 #[derive(Clone, Copy)]
@@ -134,12 +139,12 @@ impl Public {
         }
         let user = match (user, &wish.user_id) {
             (Some(user), _) => user,
-            (None, Some(text)) => parse_user("user_id", text)?,
+            (None, Some(text)) => parse_user("user_id", &text.0)?,
             (None, None) => return Err(Problem::IdentityRequired),
         };
         let key = match (key, &wish.idempotency_key) {
             (Some(key), _) => Some(key),
-            (None, Some(text)) => Some(key::parse("idempotency_key", text)?),
+            (None, Some(text)) => Some(key::parse("idempotency_key", &text.0)?),
             (None, None) => None,
         };
         Ok((user, key))
@@ -210,7 +215,7 @@ pub(in crate::http) fn lines(wish: Wish<'_>) -> Result<Box<[OrderedLine]>, Probl
     }
     let mut lines: Vec<OrderedLine> = Vec::with_capacity(wished.len());
     for Object(WishedLine { item_id, quantity }) in wished {
-        let item = ItemId::parse(&item_id)
+        let item = ItemId::parse(&item_id.0)
             .map_err(|invalid| Problem::malformed(format!("item_id {invalid}")))?;
         if lines.iter().any(|line| line.item == item) {
             return Err(Problem::malformed(format!("item {item} stands in two lines")));

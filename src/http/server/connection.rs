@@ -226,7 +226,6 @@ fn http1_builder() -> http1::Builder {
         // The stream has timers of its own, which tell a slow head from an idle connection.
         .header_read_timeout(None)
         .max_buf_size(limits::CONNECTION_BUFFER_BYTES_MAX)
-        .max_headers(limits::HEADERS_MAX)
         // Head and body in one write. (Not by `pipeline_flush`, which holds an answer back while
         // anything of what follows has been read: a refused body would swallow its own refusal.)
         .writev(false);
