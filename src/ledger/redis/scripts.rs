@@ -2,7 +2,11 @@
 
 use std::sync::LazyLock;
 
-use redis::Script;
+use redis::{Script, ScriptInvocation};
+
+use super::keys::Keys;
+use super::wire::Arguments;
+use crate::engine::Position;
 
 /// The first line: Redis then refuses what could fail half way (no memory, a replica) before the
 /// script begins.
@@ -47,6 +51,27 @@ pub static RESTORE: LazyLock<Script> =
 /// Opens a fenced lane.
 pub static REOPEN: LazyLock<Script> =
     LazyLock::new(|| script(include_str!("../../../lua/reopen.lua")));
+
+/// A call of a lane by somebody who has seen it at a position. `since`: sales that were touched after this seq
+/// are to be reported.
+pub fn lane_call(
+    keys: &Keys,
+    seen: Position,
+    since: Option<u64>,
+    asked: &Arguments,
+) -> ScriptInvocation<'static> {
+    let mut call = LANE.prepare_invoke();
+    for key in keys.all() {
+        call.key(key);
+    }
+    call.arg(seen.epoch).arg(seen.seq);
+    call.arg(since.map_or(String::new(), |since| since.to_string()));
+    call.arg(&asked.letters);
+    for value in &asked.values {
+        call.arg(value.as_slice());
+    }
+    call
+}
 
 /// One call of a lane, as one script: the state, the operations within a function that makes them, and the
 /// loop over a batch.
