@@ -167,6 +167,8 @@ pub const REDIS_TICK_MS: u64 = 50;
 pub const FOLLOW_PAGE: usize = 500;
 /// A gateway that cannot open every lane in this time does not start.
 pub const REDIS_OPEN_MS: u64 = 30_000;
+/// Connections to a lane besides those that serve: one watches it, one reads its outbox.
+pub const REDIS_CONNECTIONS_BESIDE: usize = 2;
 /// Calls of a lane that may be under way at once.
 pub const REDIS_IN_FLIGHT_MAX: usize = 16;
 /// Whoever brings a lane back and is silent for so long is followed by another.
