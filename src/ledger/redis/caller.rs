@@ -142,7 +142,7 @@ impl Caller {
         asked: &wire::Arguments,
         since: Option<u64>,
     ) -> Result<Done, Trouble> {
-        let mut connection = self.connected().map_err(Trouble::NotDone)?;
+        let mut connection = self.connected()?;
         let seen = *self.lane.head.borrow();
         let call = scripts::lane_call(&self.keys, seen, since, asked);
         let answer: Result<[Vec<u8>; 3], RedisError> = call.invoke(&mut connection);
@@ -225,22 +225,20 @@ impl Caller {
     }
 
     /// A connection to a server that was compared with the books since it was started.
-    fn connected(&mut self) -> Result<Connection, Fault> {
+    fn connected(&mut self) -> Result<Connection, Trouble> {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
         }
         if Instant::now() < self.not_before {
-            return Err(self.unfit());
+            return Err(Trouble::NotDone(self.unfit()));
         }
-        let opened = self.open();
-        self.not_before = Instant::now();
-        opened.map_err(|closed| {
+        self.open().map_err(|closed| {
             if matches!(closed, Closed::Another) && self.lane.health() == Health::Up {
                 // A colleague looks at a lane that works: its turn is over in a moment.
-                self.not_before += Duration::from_millis(5);
-                return Fault::Unavailable;
+                return Trouble::Again(Fault::Unavailable);
             }
-            self.not_before += pause::before_retry(limits::REDIS_BACKOFF_MS, self.refusals);
+            let pause = pause::before_retry(limits::REDIS_BACKOFF_MS, self.refusals);
+            self.not_before = Instant::now() + pause;
             self.refusals = self.refusals.saturating_add(1);
             let down = matches!(closed, Closed::Redis(_) | Closed::Unfit(_));
             self.lane.is(if down { Health::Down } else { Health::Fenced });
@@ -248,7 +246,7 @@ impl Caller {
             if let Closed::Foreign(reason) = closed {
                 self.lane.is_foreign(Some(reason));
             }
-            self.unfit()
+            Trouble::NotDone(self.unfit())
         })
     }
 
