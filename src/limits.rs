@@ -228,6 +228,12 @@ pub const ADMISSION_WINDOW_SECONDS_MAX: u64 = 86_400;
 /// Keys (users, addresses, sales) that one limit remembers. Buckets that are full again are forgotten
 /// first; beyond it new keys share buckets.
 pub const ADMISSION_KEYS_MAX: usize = 500_000;
+/// Users that a lane in Redis remembers for `admission.per_user_shared`, in a turn of
+/// [`RATE_TURN_MS`] or of the time in which an empty bucket is full again, if that is longer; and as many of the
+/// turn before. Beyond that those who are new are limited by each gateway alone.
+pub const RATE_USERS_MAX: usize = 100_000;
+/// The shortest turn.
+pub const RATE_TURN_MS: u64 = 1_000;
 /// Buckets that are full again are forgotten this often.
 pub const ADMISSION_SWEEP_MS: u64 = 1_000;
 /// Longest wait for a token that can be configured (`admission.smooth_max_ms`).

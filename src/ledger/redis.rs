@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use governor::Quota;
 use tokio::sync::watch;
 
 use self::caller::Common;
@@ -71,6 +72,8 @@ pub struct Around {
     pub metrics: Arc<Metrics>,
     /// What remembers a lane when Redis does not.
     pub recall: Arc<dyn Recall>,
+    /// How often a user may reserve through all gateways together, if that is limited.
+    pub user_quota: watch::Receiver<Option<Quota>>,
 }
 
 /// The lanes of one Redis.
@@ -229,5 +232,7 @@ impl Ledger for RedisLedger {
 
 #[cfg(test)]
 mod differential;
+#[cfg(test)]
+mod rate;
 #[cfg(test)]
 mod tests;

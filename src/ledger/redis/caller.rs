@@ -47,12 +47,14 @@ pub(super) struct Caller {
     /// How often in a row it did not.
     refusals: u32,
     asked_again: Counter,
+    limited: Counter,
+    unlimited: Counter,
 }
 
 /// What a call came to.
 pub(super) struct Done {
     pub(super) head: Head,
-    pub(super) outcomes: Vec<Outcome>,
+    pub(super) outcomes: Vec<Result<Outcome, Fault>>,
     pub(super) reports: Vec<Report>,
 }
 
@@ -68,13 +70,17 @@ enum Trouble {
 
 impl Caller {
     pub(super) fn new(lane: Arc<Lane>, common: Arc<Common>) -> Self {
+        let metrics = &common.around.metrics;
         let number = [("lane", lane.id.to_string())];
+        let limited = |outcome: &str| {
+            let labels = [("gate", "per_user_shared".to_owned()), ("outcome", outcome.to_owned())];
+            metrics.counter("floodgate_admission_total", &labels)
+        };
         Self {
             keys: Keys::of(lane.id),
-            asked_again: common
-                .around
-                .metrics
-                .counter("floodgate_ledger_asked_again_total", &number),
+            asked_again: metrics.counter("floodgate_ledger_asked_again_total", &number),
+            limited: limited("refused"),
+            unlimited: limited("overflowed"),
             connection: None,
             greeting: None,
             abandoned: None,
@@ -118,6 +124,7 @@ impl Caller {
                     if sent {
                         unreplay(batch, &mut done.outcomes, known_now);
                     }
+                    self.count(&done);
                     self.publish(&done);
                     return self.secure(done);
                 }
@@ -144,7 +151,8 @@ impl Caller {
     ) -> Result<Done, Trouble> {
         let mut connection = self.connected()?;
         let seen = *self.lane.head.borrow();
-        let call = scripts::lane_call(&self.keys, seen, since, asked);
+        let quota = *self.common.around.user_quota.borrow();
+        let call = scripts::lane_call(&self.keys, seen, since, quota.as_ref(), asked);
         let answer: Result<[Vec<u8>; 3], RedisError> = call.invoke(&mut connection);
         let [head, outcomes, reports] = match answer {
             Ok(parts) => parts,
@@ -154,7 +162,10 @@ impl Caller {
             let head = wire::head(&head)?;
             let commands = batch.iter().map(|ticket| &ticket.command);
             let outcomes = if head.verdict == Verdict::Done {
-                wire::outcomes(&outcomes, commands)?
+                let limited =
+                    |wait| quota.map_or(Fault::Unknown, |quota| Fault::RateLimited { quota, wait });
+                let outcomes = wire::outcomes(&outcomes, commands)?.into_iter();
+                outcomes.map(|outcome| outcome.map_err(limited)).collect()
             } else {
                 Vec::new()
             };
@@ -322,13 +333,19 @@ impl Caller {
         }
     }
 
+    fn count(&self, done: &Done) {
+        let limited = done.outcomes.iter().filter(|outcome| outcome.is_err()).count();
+        self.limited.increment(limited as u64);
+        self.unlimited.increment(done.head.unlimited);
+    }
+
     /// Tells the catalog of the sales that were created, moved or restocked here: whoever did so finds it so at
     /// once.
     fn publish(&self, done: &Done) {
         let catalog = &self.common.around.catalog;
         catalog.reached(done.head.now);
         for outcome in &done.outcomes {
-            if let Outcome::Sale { report, .. } = outcome {
+            if let Ok(Outcome::Sale { report, .. }) = outcome {
                 let counters: Vec<_> = report.items.iter().map(|item| item.counters).collect();
                 catalog.publish(done.head.position, &report.definition, &report.window, &counters);
             }
@@ -338,15 +355,15 @@ impl Caller {
 
 /// A repeated try finds what an earlier one did, and the script takes it for the client's retry. What
 /// was made after the lane's clock as this gateway knew it before the first try was made by that.
-fn unreplay(batch: &[Ticket], outcomes: &mut [Outcome], known_now: Millis) {
+fn unreplay(batch: &[Ticket], outcomes: &mut [Result<Outcome, Fault>], known_now: Millis) {
     for (ticket, outcome) in batch.iter().zip(outcomes) {
-        if let Outcome::Reserved { reservation, replayed } = outcome
+        if let Ok(Outcome::Reserved { reservation, replayed }) = outcome
             && reservation.status == Status::Held
             && reservation.held_at > known_now
         {
             *replayed = false;
         }
-        if let (Command::CreateSale { .. }, Outcome::Sale { report, created }) =
+        if let (Command::CreateSale { .. }, Ok(Outcome::Sale { report, created })) =
             (&ticket.command, outcome)
             && report.created_at > known_now
         {

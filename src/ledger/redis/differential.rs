@@ -65,13 +65,14 @@ impl Scripts {
             .exec(&mut self.connection)
             .unwrap();
         let asked = wire::Arguments::of(commands.iter());
-        let call = scripts::lane_call(&self.keys, self.position, Some(0), &asked);
+        let call = scripts::lane_call(&self.keys, self.position, Some(0), None, &asked);
         let [head, outcomes, reports]: [Vec<u8>; 3] = call.invoke(&mut self.connection).unwrap();
         let head = wire::head(&head).unwrap();
         assert_eq!((head.verdict, head.now), (Verdict::Done, clock));
         wire::reports(&reports).unwrap();
         self.position = head.position;
-        wire::outcomes(&outcomes, commands.iter()).unwrap()
+        let outcomes = wire::outcomes(&outcomes, commands.iter()).unwrap();
+        outcomes.into_iter().map(Result::unwrap).collect()
     }
 
     /// Everything that the lane keeps but its clock and its outbox, with what has no order in order.

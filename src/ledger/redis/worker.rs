@@ -58,8 +58,9 @@ impl Worker {
             Ok(Done { head, outcomes, .. }) => {
                 let position = head.position;
                 let told = batch.drain(..).zip(outcomes);
-                let mail =
-                    told.map(|(ticket, outcome)| (ticket.reply, Ok(Answer { outcome, position })));
+                let mail = told.map(|(ticket, outcome)| {
+                    (ticket.reply, outcome.map(|outcome| Answer { outcome, position }))
+                });
                 self.postman.take(mail.collect());
             }
             Err(fault) => {
