@@ -3,8 +3,10 @@
 -- ARGV        1 the caller's epoch  2 min_seq: the highest seq that the caller has seen
 --             3 since: sales touched after this seq are reported, with the seq of their last touch, or ''
 --             4 a letter for each command: 'p' for a reservation that may be plain, 'c' for any other
---             5 and on, for each command: of 'p' id, user and wish; of 'c' the command, packed
--- Answer      1 head: status, epoch, seq, now, whether more holds are due, whether more is to report
+--             5 how often a user may reserve, as `rate` takes it, or ''
+--             6 and on, for each command: of 'p' id, user and wish; of 'c' the command, packed
+-- Answer      1 head: status, epoch, seq, now, whether more holds are due, whether more is to report, how many
+--               passed because there was no room to limit them
 --             2 outcomes, one after the other  3 reports, one after the other
 -- Statuses    ok; empty: the lane was never made, is forgotten, or is being written anew; fenced: it is being
 --             recovered; stale: its epoch is another; behind: it has forgotten what the caller has seen;
@@ -16,7 +18,7 @@ local FORMAT, REPORTS_MAX, COUNTERS_MAX = '1', 1100, 5000
 local more, full = false, false
 
 local function answer(status, outcomes, reports)
-  return { pack({ status, epoch or 0, seq or 0, now or 0, more, full }), outcomes or '', reports or '' }
+  return { pack({ status, epoch or 0, seq or 0, now or 0, more, full, unlimited }), outcomes or '', reports or '' }
 end
 
 local meta = call('HMGET', META, 'format', 'epoch', 'seq', 'now', 'fence')
@@ -48,13 +50,17 @@ end
 
 -- What reservations need is read in a few calls for all of them.
 local arguments, letters = ARGV, ARGV[4]
-local commands, ids, users, shops = {}, {}, {}, {}
+local limited = arguments[5] ~= ''
+local commands, ids, users, shops, buyers = {}, {}, {}, {}, {}
 local plain_ids, plain_users = {}, {}
-local from = 5
+local from = 6
 for at = 1, #letters do
   if letters:byte(at) == 112 then
     plain_ids[#plain_ids + 1] = arguments[from]
     plain_users[#plain_users + 1] = wish_of(arguments[from + 2]).account .. arguments[from + 1]
+    if limited then
+      buyers[#buyers + 1] = arguments[from + 1]
+    end
     from = from + 3
   else
     local command = unpacked(arguments[from])
@@ -63,6 +69,7 @@ for at = 1, #letters do
       ids[#ids + 1] = command[2]
       users[#users + 1] = command[3] .. '/' .. command[4]
       shops[#shops + 1] = command[3]
+      buyers[#buyers + 1] = command[4]
     elseif kind == 'C' or kind == 'X' or kind == 'F' then
       ids[#ids + 1] = command[2]
     end
@@ -78,6 +85,12 @@ if #plain_ids > 0 then
   known, had = call('HMGET', RECORDS, unpack(plain_ids)), call('HMGET', ACCOUNTS, unpack(plain_users))
 end
 
+-- Whether a user asks too often is asked before a reservation is decided, and of those only that are not there.
+local too_often, write_down
+if limited and #buyers > 0 then
+  too_often, write_down = limit_users(arguments[5], tonumber(time[1]) * 1000000 + tonumber(time[2]), buyers)
+end
+
 -- Holds that ran out first, so that their units are there for whoever asks.
 local before = seq
 if #call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 1) > 0 then
@@ -86,12 +99,13 @@ if #call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 1) > 0 then
 end
 
 local outcomes, plain = {}, 0
-from = 5
+from = 6
 for at = 1, #letters do
   local command = commands[at]
   if command then
     make_operations()
-    outcomes[at] = decide[command[1]](command)
+    local refusal = too_often and command[1] == 'R' and not record_of(command[2]) and too_often(command[4])
+    outcomes[at] = refusal or decide[command[1]](command)
     if command[1] == 'M' or command[1] == 'N' then
       -- A sale is not what it was.
       shapes = {}
@@ -100,7 +114,8 @@ for at = 1, #letters do
   else
     plain = plain + 1
     local id, user, wish, account = arguments[from], arguments[from + 1], arguments[from + 2], plain_users[plain]
-    local outcome = reserve_plain(id, user, wish, account, known[plain], had[plain])
+    local outcome = too_often and not known[plain] and not records[id] and too_often(user)
+      or reserve_plain(id, user, wish, account, known[plain], had[plain])
     if not outcome then
       make_operations()
       if records[id] == nil then
@@ -117,6 +132,9 @@ for at = 1, #letters do
   end
 end
 commit(before)
+if write_down then
+  write_down()
+end
 
 local reports = {}
 if ARGV[3] ~= '' then

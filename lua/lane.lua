@@ -4,7 +4,7 @@
 --             it at the end. Redis does not roll a script back, so nothing is written before everything has
 --             been decided, and the first write (XADD) is the only one that can be refused.
 -- KEYS        1 meta  2 definitions  3 sales  4 stock  5 accounts  6 records  7 due  8 restocks  9 touched
---             10 outbox: all with the hash tag of one lane.
+--             10 outbox  11 rate  12 rate_before: all with the hash tag of one lane.
 -- Invariants  available + held + confirmed = stock, each at least 0, checked before anything is written;
 --             ids of the outbox are epoch-seq, one seq for each event, without gaps;
 --             the lane's clock never steps back.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use governor::Quota;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
@@ -162,11 +163,13 @@ impl Gateway {
         };
         let underway = Underway::new(settings.ledger.lanes);
         let holder = books::holder(settings)?;
+        let buckets = Arc::new(Buckets::new(&settings.admission, &metrics));
         let LedgerSide { ledger, outbox, decides } = match &settings.redis_url {
             None => LedgerSide::embedded(settings, lock, &digested, &around)?,
             Some(url) => {
                 let recall = Books::new(Arc::clone(&store), underway.clone(), holder);
-                LedgerSide::redis(settings, url, lock, recall, &around).await?
+                LedgerSide::redis(settings, url, lock, recall, buckets.shared_quota(), &around)
+                    .await?
             }
         };
         let ends = match Ends::open(settings) {
@@ -188,7 +191,6 @@ impl Gateway {
             Arc::clone(&store),
             Arc::clone(&carts),
         );
-        let buckets = Arc::new(Buckets::new(&settings.admission, &metrics));
         let gate = Arc::new(Gate::new(gate::Parts {
             ledger,
             catalog,
@@ -388,6 +390,7 @@ impl LedgerSide {
         url: &str,
         lock: DataDirLock,
         recall: Books,
+        user_quota: watch::Receiver<Option<Quota>>,
         around: &embedded::Surroundings,
     ) -> Result<Self, StartError> {
         let LedgerSettings { lanes, in_flight, batch_max, replicas, retention_seconds, .. } =
@@ -400,6 +403,7 @@ impl LedgerSide {
             catalog: Arc::clone(&around.catalog),
             metrics: Arc::clone(&around.metrics),
             recall: Arc::new(recall),
+            user_quota,
         };
         let opened = tokio::task::spawn_blocking({
             let server = Arc::clone(&server);

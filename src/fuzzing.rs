@@ -79,8 +79,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::Event;
-    use crate::sale::{IdempotencyKey, ItemId, SaleId};
+    use crate::outbox::sample;
 
     const RESERVATIONS: [&str; 4] = [
         r#"{"item_id":"sku-1","quantity":1}"#,
@@ -108,17 +107,7 @@ mod tests {
     ];
 
     fn records() -> Vec<Vec<u8>> {
-        let event = Event::Restocked {
-            sale: SaleId::parse("s").unwrap(),
-            item: ItemId::parse("i").unwrap(),
-            delta: -3,
-            key: IdempotencyKey::parse("k").unwrap(),
-            before: 9,
-            reason: "counted".into(),
-            actor: "admin".into(),
-        };
-        let record = Record::of(Position { epoch: 1, seq: 2 }, Millis(0), &[event.clone(), event]);
-        vec![[&[2][..], &record.payload].concat()]
+        vec![[&[2][..], &sample().payload].concat()]
     }
 
     /// Bytes that somebody might send: any, and good ones with some of them changed, left out or doubled.

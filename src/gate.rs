@@ -137,17 +137,6 @@ impl From<RateLimited> for Denied {
     }
 }
 
-impl From<Fault> for Denied {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Overloaded => Denied::Overloaded,
-            Fault::Unavailable => Denied::LedgerUnavailable,
-            Fault::Fenced => Denied::LedgerFenced,
-            Fault::Unknown => Denied::OutcomeUnknown,
-        }
-    }
-}
-
 impl Gate {
     /// A gate of these parts.
     pub fn new(parts: Parts) -> Self {
@@ -339,11 +328,21 @@ impl Gate {
     }
 
     async fn wait(&self, lane: LaneId, command: Command) -> Result<Answer, Denied> {
-        let pending = self.ledger.submit(lane, command)?;
+        let pending = self.ledger.submit(lane, command).map_err(|fault| self.denied(fault))?;
         match timeout(Duration::from_millis(limits::LEDGER_REPLY_MS), pending).await {
-            Ok(Ok(answer)) => Ok(answer?),
+            Ok(Ok(answer)) => answer.map_err(|fault| self.denied(fault)),
             // The lane ended with the command in its hands, or is slower than anyone waits.
             Ok(Err(_)) | Err(_) => Err(Denied::OutcomeUnknown),
+        }
+    }
+
+    fn denied(&self, fault: Fault) -> Denied {
+        match fault {
+            Fault::Overloaded => Denied::Overloaded,
+            Fault::Unavailable => Denied::LedgerUnavailable,
+            Fault::Fenced => Denied::LedgerFenced,
+            Fault::RateLimited { quota, wait } => self.buckets.limited_by_all(&quota, wait).into(),
+            Fault::Unknown => Denied::OutcomeUnknown,
         }
     }
 

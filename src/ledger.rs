@@ -22,6 +22,7 @@ use std::time::Duration;
 pub use lane::LaneGauge;
 use lane::{Inbox, Ticket, inbox};
 
+use governor::Quota;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
@@ -116,6 +117,14 @@ pub enum Fault {
     /// The lane may have forgotten, and is being brought back to what is known. Definitely not done.
     #[error("the lane is fenced")]
     Fenced,
+    /// The user asks too often, through whatever gateways. Definitely not done.
+    #[error("the user asks too often")]
+    RateLimited {
+        /// How often they may.
+        quota: Quota,
+        /// How long until they may again.
+        wait: Duration,
+    },
     /// Done or not: nobody knows yet. Asking again with the same identity tells.
     #[error("the outcome is unknown")]
     Unknown,

@@ -167,6 +167,8 @@ pub const REDIS_TICK_MS: u64 = 50;
 pub const FOLLOW_PAGE: usize = 500;
 /// A gateway that cannot open every lane in this time does not start.
 pub const REDIS_OPEN_MS: u64 = 30_000;
+/// Connections to a lane besides those that serve: one watches it, one reads its outbox.
+pub const REDIS_CONNECTIONS_BESIDE: usize = 2;
 /// Calls of a lane that may be under way at once.
 pub const REDIS_IN_FLIGHT_MAX: usize = 16;
 /// Whoever brings a lane back and is silent for so long is followed by another.
@@ -226,6 +228,12 @@ pub const ADMISSION_WINDOW_SECONDS_MAX: u64 = 86_400;
 /// Keys (users, addresses, sales) that one limit remembers. Buckets that are full again are forgotten
 /// first; beyond it new keys share buckets.
 pub const ADMISSION_KEYS_MAX: usize = 500_000;
+/// Users that a lane in Redis remembers for `admission.per_user_shared`, in a turn of
+/// [`RATE_TURN_MS`] or of the time in which an empty bucket is full again, if that is longer; and as many of the
+/// turn before. Beyond that those who are new are limited by each gateway alone.
+pub const RATE_USERS_MAX: usize = 100_000;
+/// The shortest turn.
+pub const RATE_TURN_MS: u64 = 1_000;
 /// Buckets that are full again are forgotten this often.
 pub const ADMISSION_SWEEP_MS: u64 = 1_000;
 /// Longest wait for a token that can be configured (`admission.smooth_max_ms`).

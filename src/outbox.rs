@@ -9,6 +9,8 @@ mod record;
 pub mod stream;
 pub mod table;
 
+#[cfg(test)]
+pub(crate) use record::sample;
 pub use record::{FoldError, Record, Unreadable};
 pub use stream::OutboxStream;
 pub use table::OutboxTable;

@@ -331,8 +331,18 @@ impl Cluster {
     }
 }
 
+/// A port that nobody listens on. Below those that the kernel gives to connections: one of these would be taken by
+/// somebody's connection before the server is up, or while it is down for a test.
 fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    let mut taken = io::Error::other("no port is free");
+    for _ in 0..100 {
+        let port = fastrand::u16(10_240..32_768);
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(cause) => taken = cause,
+        }
+    }
+    Err(taken)
 }
 
 fn wait_for(what: &str, mut happened: impl FnMut() -> bool) -> io::Result<()> {

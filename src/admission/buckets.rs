@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use governor::Quota;
 use governor::nanos::Nanos;
 use metrics::Gauge;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::bucket::{Bucket, Counters, Empty, Token};
 use super::limit::Limit;
@@ -43,6 +44,8 @@ pub struct Buckets {
     keys: [Gauge; Limit::ALL.len()],
     /// A permit for each request that may wait for a token.
     waiting: Semaphore,
+    /// The quota of users that all gateways keep together.
+    shared: watch::Sender<Option<Quota>>,
 }
 
 /// What is in force.
@@ -83,13 +86,25 @@ impl Buckets {
         };
         let set = ArcSwap::from_pointee(Set::of(settings, &none, &counters));
         let waiting = Semaphore::new(limits::SMOOTH_WAITING_MAX);
-        Self { set, origin: Instant::now(), counters, keys, waiting }
+        let shared = watch::Sender::new(settings.shared_quota());
+        Self { set, origin: Instant::now(), counters, keys, waiting, shared }
     }
 
     /// Takes other settings into force. A limit whose quota stays keeps its buckets; another begins with
     /// full ones.
     pub fn reconfigure(&self, settings: &AdmissionSettings) {
         self.set.rcu(|set| Set::of(settings, set, &self.counters));
+        self.shared.send_replace(settings.shared_quota());
+    }
+
+    /// How often a user may reserve through all gateways together, as it is now, for the ledger that they share.
+    pub fn shared_quota(&self) -> watch::Receiver<Option<Quota>> {
+        self.shared.subscribe()
+    }
+
+    /// What a user is told who asks more often than that.
+    pub fn limited_by_all(&self, quota: &Quota, wait: Duration) -> RateLimited {
+        RateLimited(Standing::new(Limit::PerUser, quota, 0, wait, self.set.load().headers))
     }
 
     /// Lets a write through, perhaps after a wait; or refuses it. Nothing else is done.

@@ -14,6 +14,9 @@ use crate::limits;
 pub struct AdmissionSettings {
     /// Reservations and cart writes of one user.
     pub per_user: RateSetting,
+    /// With Redis: gateways keep this rate of a user's reservations together, lane by lane, and not each for
+    /// itself.
+    pub per_user_shared: bool,
     /// Those from one address: an IPv4 address, or an IPv6 network of 64 bits.
     pub per_ip: RateSetting,
     /// Reservations in one sale.
@@ -81,6 +84,7 @@ impl Default for AdmissionSettings {
     fn default() -> Self {
         Self {
             per_user: RateSetting { rate: 5.0, burst: 10 },
+            per_user_shared: false,
             per_ip: RateSetting { rate: 100.0, burst: 200 },
             per_sale: RateSetting::OFF,
             global: RateSetting::OFF,
@@ -109,6 +113,11 @@ impl AdmissionSettings {
             Mode::Refuse => Duration::ZERO,
             Mode::Smooth => Duration::from_millis(self.smooth_max_ms),
         }
+    }
+
+    /// How often a user may reserve through all gateways together, if that is limited.
+    pub(super) fn shared_quota(&self) -> Option<Quota> {
+        self.per_user.quota().filter(|_| self.per_user_shared)
     }
 
     /// What is wrong with the keys; empty where nothing is.

@@ -49,7 +49,7 @@ fn share_of(limit: usize, settings: &Settings) -> Share {
 fn reserved(settings: &Settings) -> usize {
     let lanes = usize::from(settings.ledger.lanes);
     let ledger = match settings.redis_url {
-        Some(_) => lanes * (settings.ledger.in_flight + 1),
+        Some(_) => lanes * (settings.ledger.in_flight + limits::REDIS_CONNECTIONS_BESIDE),
         None => lanes * limits::DESCRIPTORS_PER_LANE,
     };
     let store = match settings.database_url {

@@ -45,12 +45,13 @@ impl Breakers {
 /// that is being brought back) says so at once; nobody has to be kept from asking.
 pub(super) fn verdict(answer: &Result<Answer, Denied>, health: Health) -> Verdict {
     match answer {
-        Ok(_) | Err(Denied::Refused(_)) => Verdict::Answered,
+        // Whoever asks too often was told so by the lane.
+        Ok(_) | Err(Denied::Refused(_) | Denied::RateLimited(_)) => Verdict::Answered,
         Err(Denied::OutcomeUnknown) => Verdict::Failed,
         Err(Denied::LedgerUnavailable) => match health {
             Health::Down => Verdict::Failed,
             Health::Up | Health::Fenced => Verdict::Mute,
         },
-        Err(Denied::Overloaded | Denied::LedgerFenced | Denied::RateLimited(_)) => Verdict::Mute,
+        Err(Denied::Overloaded | Denied::LedgerFenced) => Verdict::Mute,
     }
 }

@@ -7,11 +7,14 @@
 //! the same ids. A Redis that may have forgotten is fenced until it has been compared with the books
 //! ([`recovery`]).
 
+mod caller;
 mod follower;
 pub mod keys;
+mod lane;
 pub mod recovery;
 pub mod scripts;
 pub mod server;
+mod watcher;
 pub mod wire;
 mod worker;
 
@@ -20,11 +23,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use governor::Quota;
 use tokio::sync::watch;
 
+use self::caller::Common;
+use self::lane::Lane;
 use self::recovery::Recall;
 use self::server::{Server, ServerError};
-use self::worker::{Common, Lane, Role, Worker};
+use self::watcher::Watcher;
+use self::worker::Worker;
 use super::{
     Durability, Fault, Health, Inbox, Knowledge, LaneGauge, Ledger, Pending, inbox, postman,
 };
@@ -65,6 +72,8 @@ pub struct Around {
     pub metrics: Arc<Metrics>,
     /// What remembers a lane when Redis does not.
     pub recall: Arc<dyn Recall>,
+    /// How often a user may reserve through all gateways together, if that is limited.
+    pub user_quota: watch::Receiver<Option<Quota>>,
 }
 
 /// The lanes of one Redis.
@@ -127,12 +136,16 @@ pub fn open(
     for id in (0..settings.lanes).map(LaneId) {
         let (inbox, tray) = inbox(limits::LANE_INBOX);
         let lane = Arc::new(Lane::new(id, gateway.clone()));
-        for number in 0..=settings.in_flight {
-            let role = if number == 0 { Role::Watches } else { Role::Serves };
+        let watcher = Watcher::new(Arc::clone(&lane), Arc::clone(&common));
+        let mut threads: Vec<Box<dyn FnOnce() + Send>> = vec![Box::new(move || watcher.watch())];
+        for _ in 0..settings.in_flight {
             let (lane, common) = (Arc::clone(&lane), Arc::clone(&common));
             let worker = Worker::new(lane, tray.clone(), common, postman::start());
-            let thread = std::thread::Builder::new().name(format!("lane-{id}.{number}"));
-            match thread.spawn(move || worker.run(role)) {
+            threads.push(Box::new(move || worker.serve()));
+        }
+        for (number, thread) in threads.into_iter().enumerate() {
+            let named = std::thread::Builder::new().name(format!("lane-{id}.{number}"));
+            match named.spawn(thread) {
                 Ok(thread) => workers.threads.push(thread),
                 Err(cause) => {
                     workers.stop();
@@ -219,5 +232,7 @@ impl Ledger for RedisLedger {
 
 #[cfg(test)]
 mod differential;
+#[cfg(test)]
+mod rate;
 #[cfg(test)]
 mod tests;

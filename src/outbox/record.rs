@@ -117,28 +117,31 @@ fn checksum(last: Position, events: u32, at: Millis, payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// A record with two events, for tests.
+#[cfg(test)]
+pub(crate) fn sample() -> Record {
+    use crate::sale::{IdempotencyKey, ItemId, SaleId};
+
+    let event = Event::Restocked {
+        sale: SaleId::parse("s").unwrap(),
+        item: ItemId::parse("i").unwrap(),
+        delta: -3,
+        key: IdempotencyKey::parse("k").unwrap(),
+        before: 9,
+        reason: "counted".into(),
+        actor: "admin".into(),
+    };
+    Record::of(Position { epoch: 2, seq: 41 }, Millis(7), &[event.clone(), event])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sale::{IdempotencyKey, ItemId, SaleId};
-
-    fn record() -> Record {
-        let event = Event::Restocked {
-            sale: SaleId::parse("s").unwrap(),
-            item: ItemId::parse("i").unwrap(),
-            delta: -3,
-            key: IdempotencyKey::parse("k").unwrap(),
-            before: 9,
-            reason: "counted".into(),
-            actor: "admin".into(),
-        };
-        Record::of(Position { epoch: 2, seq: 41 }, Millis(7), &[event.clone(), event])
-    }
 
     /// What is decoded is what was encoded, and a record knows the numbers of its events.
     #[test]
     fn round_trip() {
-        let record = record();
+        let record = sample();
         assert_eq!(record.first_seq(), 40);
         assert_eq!(record.decode().unwrap().len(), 2);
     }
@@ -146,7 +149,7 @@ mod tests {
     /// Every single flipped bit is found, wherever it is.
     #[test]
     fn bit_rot_is_found() {
-        let good = record();
+        let good = sample();
         for bit in 0..good.payload.len() * 8 {
             let mut bad = good.clone();
             bad.payload[bit / 8] ^= 1 << (bit % 8);

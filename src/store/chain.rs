@@ -18,6 +18,9 @@ use crate::clock::Millis;
 /// Begins every hash: what is hashed is an entry in this form, and nothing else.
 const FORM: &[u8] = b"floodgate audit log 1";
 
+/// Where the log keeps what was not done to a lane's sales, but to the books themselves.
+pub const NO_LANE: i32 = -1;
+
 /// A hash of the chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hash([u8; 32]);
@@ -71,7 +74,28 @@ pub struct Entry<'e> {
     pub reason: Option<&'e str>,
 }
 
-impl Entry<'_> {
+impl<'e> Entry<'e> {
+    /// What was done to the books themselves, and to what.
+    pub fn of_books(
+        seq: i64,
+        at: i64,
+        [actor, action, subject]: [&'e str; 3],
+        before: &'e str,
+    ) -> Self {
+        Self {
+            lane: NO_LANE.into(),
+            seq,
+            at,
+            actor,
+            action,
+            sale: "",
+            subject: Some(subject),
+            before: Some(before),
+            after: None,
+            reason: None,
+        }
+    }
+
     /// The hash of the entry as a link behind `previous`.
     pub fn hash(&self, link: i64, previous: Hash) -> Hash {
         let Self { lane, seq, at, actor, action, sale, subject, before, after, reason } = self;

@@ -8,7 +8,6 @@ use tempfile::TempDir;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::binary::{Serving, audit_with};
-use crate::ops_api::value;
 use crate::patience::eventually;
 use crate::request::Answer;
 use crate::shop::{CONSOLE, SALE, Shop};
@@ -52,10 +51,8 @@ impl Rig {
     }
 
     async fn lane(&self, metric: &str) -> f64 {
-        let answer = self.gateway.stranger("GET", "/metrics").send().await;
         let lane = self.gateway.sale(SALE).await["lane"].clone();
-        let scrape = String::from_utf8(answer.body.to_vec()).unwrap();
-        value(&scrape, &format!("{metric}{{lane=\"{lane}\"}}"))
+        self.gateway.metric(&format!("{metric}{{lane=\"{lane}\"}}")).await
     }
 
     async fn stop(self) {

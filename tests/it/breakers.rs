@@ -114,13 +114,6 @@ async fn breaker(shop: &Shop, backend: &str) -> String {
     ready.json()["breakers"][backend].as_str().unwrap().to_owned()
 }
 
-async fn metric(shop: &Shop, line: &str) -> f64 {
-    let scrape = shop.stranger("GET", "/metrics").send().await;
-    let scrape = String::from_utf8(scrape.body.to_vec()).unwrap();
-    let found = scrape.lines().find_map(|known| known.strip_prefix(line));
-    found.unwrap_or_else(|| panic!("{line}: {scrape}")).trim().parse().unwrap()
-}
-
 /// Kilobytes of memory that the process has.
 fn rss_kb(gateway: &Serving) -> u64 {
     let pid = gateway.pid().as_raw_nonzero();
@@ -166,8 +159,8 @@ async fn a_redis_that_hangs() {
     let kept = look.clone().send().await;
     assert!(kept.header("age").is_some(), "{kept}");
     assert_eq!(kept.expect(200), read.expect(200));
-    assert!(metric(&gateway, "floodgate_breaker_state{backend=\"ledger\"}").await >= 1.0);
-    let opened = metric(&gateway, "floodgate_breaker_opened_total{backend=\"ledger\"}").await;
+    assert!(gateway.metric("floodgate_breaker_state{backend=\"ledger\"}").await >= 1.0);
+    let opened = gateway.metric("floodgate_breaker_opened_total{backend=\"ledger\"}").await;
     assert_eq!(opened, 1.0, "there is one sale, so one lane is asked");
     let grown = rss_kb(&gateway).saturating_sub(before);
     assert!(grown < 16 * 1024, "{grown} kB more, for {} answers", open.len());

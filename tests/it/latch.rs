@@ -10,7 +10,6 @@ use tempfile::TempDir;
 
 use crate::binary::Serving;
 use crate::crowd::rounds;
-use crate::ops_api::value;
 use crate::patience::eventually;
 use crate::shop::{CONSOLE, SALE, Shop, sale};
 
@@ -54,9 +53,7 @@ async fn says(shop: &Shop, availability: &str) {
 
 /// Requests that the gateway has refused by what it knows of the sale, without asking the ledger.
 async fn refused_here(shop: &Shop) -> f64 {
-    let answer = shop.stranger("GET", "/metrics").send().await;
-    let scrape = String::from_utf8(answer.body.to_vec()).unwrap();
-    value(&scrape, "floodgate_admission_total{gate=\"sale\",outcome=\"refused\"}")
+    shop.metric("floodgate_admission_total{gate=\"sale\",outcome=\"refused\"}").await
 }
 
 /// Waits until the gateway refuses strangers under a key by itself; each of them is refused meanwhile.

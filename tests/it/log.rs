@@ -21,11 +21,8 @@ async fn nobody_reads_the_log() {
             let wish = wish.header("x-request-id", &"r".repeat(64));
             wish.send().await.refused(422, "unknown-item");
         }
-        let scrape = gateway.stranger("GET", "/metrics").send().await;
-        let text = String::from_utf8_lossy(&scrape.body).into_owned();
-        let series = "floodgate_log_lines_dropped_total ";
-        let dropped = text.lines().find_map(|line| line.strip_prefix(series))?;
-        (dropped != "0").then(|| dropped.to_owned())
+        let dropped = gateway.metric("floodgate_log_lines_dropped_total").await;
+        (dropped > 0.0).then_some(dropped)
     })
     .await;
     gateway.want("ann", CONSOLE, 1).send().await.expect(201);

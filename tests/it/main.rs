@@ -57,6 +57,7 @@ mod replays;
 mod reservations;
 mod restock;
 mod sales;
+mod shared_rate;
 mod startup;
 mod stock;
 mod switches;

@@ -25,7 +25,7 @@ async fn start(data: &Path, file: &Path) -> Serving {
 }
 
 /// How many requests a user has left.
-async fn left(gateway: &Serving, user: &str) -> usize {
+pub async fn left(gateway: &Serving, user: &str) -> usize {
     for passed in 0..99 {
         let answer = gateway.want(user, CONSOLE, 1).send().await;
         if answer.status == 429 {

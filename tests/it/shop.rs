@@ -58,6 +58,15 @@ impl Shop {
         self.sell(&sale(SALE, &[(CONSOLE, stock)])).await;
     }
 
+    /// Waits until [`SALE`] is open here: it may have been opened through another gateway.
+    pub async fn sells(&self) {
+        eventually("the gateway sells it", async || {
+            let answer = self.call("GET", &format!("/v1/sales/{SALE}")).send().await;
+            (answer.status == 200 && answer.json()["state"] == "open").then_some(())
+        })
+        .await;
+    }
+
     /// `open`, `pause`, `resume` or `close`.
     pub async fn step(&self, sale: &str, step: &str) -> Answer {
         self.admin("POST", &format!("/admin/v1/sales/{sale}/{step}")).send().await

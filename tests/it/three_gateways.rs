@@ -17,8 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::binary::{Serving, audit_with};
 use crate::crowd::rounds;
-use crate::ops_api::value;
-use crate::patience::{PATIENCE, eventually};
+use crate::patience::PATIENCE;
 use crate::shop::{CONSOLE, SALE, sale};
 
 const GATEWAYS: usize = 3;
@@ -58,12 +57,8 @@ impl Rig {
         let mut definition = sale(SALE, &[(CONSOLE, stock)]);
         definition["per_user_limit"] = json!(1);
         gateways[0].sell(&definition).await;
-        for other in &gateways {
-            eventually("every gateway sells it", async || {
-                let answer = other.call("GET", &format!("/v1/sales/{SALE}")).send().await;
-                (answer.status == 200 && answer.json()["state"] == "open").then_some(())
-            })
-            .await;
+        for gateway in &gateways {
+            gateway.sells().await;
         }
         let doors = gateways.iter().map(|gateway| Mutex::new(gateway.public)).collect();
         Self { redis, proxies, dirs, gateways, doors }
@@ -97,11 +92,9 @@ impl Rig {
     async fn asked_again(&self) -> u64 {
         let mut all = 0.0;
         for gateway in &self.gateways {
-            let answer = gateway.stranger("GET", "/metrics").send().await;
-            let scrape = String::from_utf8(answer.body.to_vec()).unwrap();
             let lane = gateway.sale(SALE).await["lane"].clone();
             let series = format!("floodgate_ledger_asked_again_total{{lane=\"{lane}\"}}");
-            all += value(&scrape, &series);
+            all += gateway.metric(&series).await;
         }
         all as u64
     }

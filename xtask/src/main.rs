@@ -88,10 +88,11 @@ fn main() -> ExitCode {
 type Done = Result<(), String>;
 
 /// Programs that the build and the tests call, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("cc", "gcc"),
     ("mount", "mount"),
     ("unshare", "util-linux"),
+    ("prlimit", "util-linux"),
     ("redis-server", "redis-server"),
 ];
 

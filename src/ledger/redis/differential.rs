@@ -12,7 +12,7 @@ use redis::cmd;
 
 use super::keys::Keys;
 use super::recovery::{self, Recall};
-use super::scripts::{FORMAT, LANE};
+use super::scripts::{self, FORMAT};
 use super::server::{Connection, Server};
 use super::wire::{self, Verdict};
 use crate::clock::Millis;
@@ -64,22 +64,15 @@ impl Scripts {
             .arg(clock.0)
             .exec(&mut self.connection)
             .unwrap();
-        let mut call = LANE.prepare_invoke();
-        for key in self.keys.all() {
-            call.key(key);
-        }
-        call.arg(self.position.epoch).arg(self.position.seq);
         let asked = wire::Arguments::of(commands.iter());
-        call.arg("0").arg(&asked.letters);
-        for value in &asked.values {
-            call.arg(value.as_slice());
-        }
+        let call = scripts::lane_call(&self.keys, self.position, Some(0), None, &asked);
         let [head, outcomes, reports]: [Vec<u8>; 3] = call.invoke(&mut self.connection).unwrap();
         let head = wire::head(&head).unwrap();
         assert_eq!((head.verdict, head.now), (Verdict::Done, clock));
         wire::reports(&reports).unwrap();
         self.position = head.position;
-        wire::outcomes(&outcomes, commands.iter()).unwrap()
+        let outcomes = wire::outcomes(&outcomes, commands.iter()).unwrap();
+        outcomes.into_iter().map(Result::unwrap).collect()
     }
 
     /// Everything that the lane keeps but its clock and its outbox, with what has no order in order.

@@ -26,6 +26,10 @@ pub struct Keys {
     pub touched: String,
     /// The outbox: a stream with ids `epoch-seq`.
     pub outbox: String,
+    /// How often users ask, in this turn: by user, when their bucket is full again.
+    pub rate: String,
+    /// The same, in the turn before.
+    pub rate_before: String,
 }
 
 impl Keys {
@@ -43,11 +47,13 @@ impl Keys {
             restocks: key("restocks"),
             touched: key("touched"),
             outbox: key("outbox"),
+            rate: key("rate"),
+            rate_before: key("rate_before"),
         }
     }
 
     /// As the batch script takes them.
-    pub fn all(&self) -> [&str; 10] {
+    pub fn all(&self) -> [&str; 12] {
         [
             &self.meta,
             &self.definitions,
@@ -59,6 +65,8 @@ impl Keys {
             &self.restocks,
             &self.touched,
             &self.outbox,
+            &self.rate,
+            &self.rate_before,
         ]
     }
 }

@@ -2,16 +2,22 @@
 
 use std::sync::LazyLock;
 
-use redis::Script;
+use governor::Quota;
+use redis::{Script, ScriptInvocation};
+
+use super::keys::Keys;
+use super::wire::{self, Arguments};
+use crate::engine::Position;
 
 /// The first line: Redis then refuses what could fail half way (no memory, a replica) before the
 /// script begins.
 const SHEBANG: &str = "#!lua\n";
 
 /// What every call of a lane begins with.
-const LANE_PARTS: [(&str, &str); 2] = [
+const LANE_PARTS: [(&str, &str); 3] = [
     ("lane", include_str!("../../../lua/lane.lua")),
     ("plain", include_str!("../../../lua/plain.lua")),
+    ("rate", include_str!("../../../lua/rate.lua")),
 ];
 
 /// What is made in a call that needs one of them.
@@ -48,6 +54,28 @@ pub static RESTORE: LazyLock<Script> =
 pub static REOPEN: LazyLock<Script> =
     LazyLock::new(|| script(include_str!("../../../lua/reopen.lua")));
 
+/// A call of a lane by somebody who has seen it at a position. `since`: sales that were touched after this seq
+/// are to be reported. `quota`: how often a user may reserve.
+pub fn lane_call(
+    keys: &Keys,
+    seen: Position,
+    since: Option<u64>,
+    quota: Option<&Quota>,
+    asked: &Arguments,
+) -> ScriptInvocation<'static> {
+    let mut call = LANE.prepare_invoke();
+    for key in keys.all() {
+        call.key(key);
+    }
+    call.arg(seen.epoch).arg(seen.seq);
+    call.arg(since.map_or(String::new(), |since| since.to_string()));
+    call.arg(&asked.letters).arg(quota.map_or(String::new(), wire::rate));
+    for value in &asked.values {
+        call.arg(value.as_slice());
+    }
+    call
+}
+
 /// One call of a lane, as one script: the state, the operations within a function that makes them, and the
 /// loop over a batch.
 fn batch() -> String {
@@ -56,6 +84,12 @@ fn batch() -> String {
     format!(
         "{lane}local function operations()\n{operations}return decide, sweep, report_of\nend\n{LOOP}"
     )
+}
+
+/// The limit of users without a lane, for its tests.
+#[cfg(test)]
+pub fn limiter() -> String {
+    format!("{SHEBANG}{}", LANE_PARTS.map(|(_, source)| source).concat())
 }
 
 fn script(source: &str) -> Script {
@@ -109,6 +143,9 @@ mod tests {
                 format!("{late}, {}, {}", limits::STOCK_MAX, limits::SALES_PER_LANE_MAX)
             }),
             ("QUANTITY_MAX, SWEEP_MAX", format!("{}, {}", limits::QUANTITY_MAX, limits::SWEEP_MAX)),
+            ("RATE_USERS_MAX, RATE_TURN_US", {
+                format!("{}, {}", limits::RATE_USERS_MAX, limits::RATE_TURN_MS * 1_000)
+            }),
         ] {
             let line = format!("local {name} = {value}\n");
             assert!(source.contains(&line), "{line}");

@@ -60,6 +60,7 @@ impl OnRedis {
             catalog: Arc::default(),
             metrics: Arc::default(),
             recall: Arc::clone(&memory) as Arc<dyn Recall>,
+            user_quota: watch::channel(None).1,
         };
         let (ledger, workers) = super::open(&server, settings, &around).unwrap();
         let (now, ledger) = (AtomicU64::new(now), Arc::new(ledger));

@@ -2,7 +2,9 @@
 //! `lua/*.lua` document them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use governor::Quota;
 use rmp::encode::{write_array_len, write_bool, write_sint, write_str, write_str_len};
 use rmpv::ValueRef;
 use rmpv::decode::read_value_ref;
@@ -52,6 +54,8 @@ pub struct Head {
     pub more: bool,
     /// More sales have changed than one call reports.
     pub full: bool,
+    /// Reservations that passed because there was no room to limit their users.
+    pub unlimited: u64,
 }
 
 /// A sale as its lane has it, without its definition, which never changes.
@@ -296,17 +300,26 @@ pub fn head(mut bytes: &[u8]) -> Reading<Head> {
     };
     let position = Position { epoch: fields.uint()?, seq: fields.uint()? };
     let now = fields.millis()?;
-    Ok(Head { verdict, position, now, more: fields.flag()?, full: fields.flag()? })
+    let (more, full, unlimited) = (fields.flag()?, fields.flag()?, fields.uint()?);
+    Ok(Head { verdict, position, now, more, full, unlimited })
 }
 
-/// Reads the outcomes of `commands`, in their order.
+/// How often a user may reserve, as `lua/rate.lua` takes it. No more often than the quota says: what is left of a
+/// microsecond counts as one.
+pub fn rate(quota: &Quota) -> String {
+    let period = quota.replenish_interval().as_nanos().div_ceil(1_000);
+    format!("{period} {}", quota.burst_size())
+}
+
+/// Reads the outcomes of `commands`, in their order. Where the user asked too often there is none, but how
+/// long until there is a token.
 ///
 /// # Errors
 /// [`Unreadable`].
 pub fn outcomes<'c>(
     mut bytes: &[u8],
     commands: impl Iterator<Item = &'c Command>,
-) -> Reading<Vec<Outcome>> {
+) -> Reading<Vec<Result<Outcome, Duration>>> {
     commands.map(|command| Fields::next(&mut bytes)?.outcome(command)).collect()
 }
 
@@ -510,7 +523,7 @@ impl<'b> Fields<'b> {
         Ok(Report { sale, created_at, window, counters, touched })
     }
 
-    fn outcome(mut self, command: &Command) -> Reading<Outcome> {
+    fn outcome(mut self, command: &Command) -> Reading<Result<Outcome, Duration>> {
         // A record's id is not in the record: it is what was asked for.
         let id = match command {
             Command::Reserve(reserve) => Some(reserve.id),
@@ -525,7 +538,7 @@ impl<'b> Fields<'b> {
         };
         let kind = self.text()?;
         let mut reservation = || self.record(id.ok_or(Unreadable("no record"))?);
-        Ok(match kind {
+        Ok(Ok(match kind {
             "r" => Outcome::Reserved { reservation: reservation()?, replayed: self.flag()? },
             "c" => Outcome::Confirmed { reservation: reservation()?, rebooked: self.flag()? },
             "x" => Outcome::Cancelled(reservation()?),
@@ -539,13 +552,16 @@ impl<'b> Fields<'b> {
                 let expired = usize::try_from(self.uint()?).unwrap_or(usize::MAX);
                 Outcome::Swept { expired, more: self.flag()? }
             }
-            "n" => Outcome::Refused(self.refusal()?),
+            "n" => match self.text()? {
+                "rate-limited" => return Ok(Err(Duration::from_micros(self.uint()?))),
+                code => Outcome::Refused(self.refusal(code)?),
+            },
             _ => return Err(Unreadable("an outcome")),
-        })
+        }))
     }
 
-    fn refusal(&mut self) -> Reading<Refusal> {
-        Ok(match self.text()? {
+    fn refusal(&mut self, code: &str) -> Reading<Refusal> {
+        Ok(match code {
             "idempotency-key-reused" => Refusal::KeyReused,
             "unknown-sale" => Refusal::UnknownSale,
             "sale-not-open" => Refusal::SaleNotOpen { opens_at: self.instant()? },

@@ -12,11 +12,8 @@ use super::{instant, millis, number, whole};
 use crate::sale::LaneId;
 use crate::sqlite::as_sql;
 use crate::store::StoreError;
-use crate::store::chain::{Entry, Hash, Link, LogRow, Tip};
+use crate::store::chain::{Entry, Hash, Link, LogRow, NO_LANE, Tip};
 use crate::store::digest::LogEntry;
-
-/// Where the log keeps what was not done to a lane's sales.
-const NO_LANE: i32 = -1;
 
 const COLUMNS: &str = "lane, seq, at, actor, action, sale_id, subject, before::text, after::text, \
                        reason, link, previous_hash, hash";
@@ -80,19 +77,9 @@ pub(super) async fn note(
     // What is hashed is what is kept: whole milliseconds.
     let now = transaction.query_one("SELECT date_trunc('milliseconds', now())", &[]).await?;
     let now: SystemTime = now.get(0);
+    let seq = number(noted(transaction).await?.saturating_add(1));
     let before = before.to_string();
-    let entry = Entry {
-        lane: i64::from(NO_LANE),
-        seq: number(noted(transaction).await?.saturating_add(1)),
-        at: as_sql(millis(now).0),
-        actor,
-        action,
-        sale: "",
-        subject: Some(subject),
-        before: Some(&before),
-        after: None,
-        reason: None,
-    };
+    let entry = Entry::of_books(seq, as_sql(millis(now).0), [actor, action, subject], &before);
     let mut tip = tip(transaction, NO_LANE).await?;
     let link = tip.add(&entry);
     add(transaction, NO_LANE, &[(now, entry, link)]).await?;
@@ -101,7 +88,7 @@ pub(super) async fn note(
 
 /// Says where the chain of such notes ends.
 pub(super) fn tell(tip: Tip) {
-    tip.tell(i64::from(NO_LANE));
+    tip.tell(NO_LANE.into());
 }
 
 /// How often something was noted.

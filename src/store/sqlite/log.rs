@@ -6,11 +6,8 @@ use serde_json::Value;
 use crate::clock::{Clock, SystemClock};
 use crate::sale::LaneId;
 use crate::sqlite::{as_sql, from_sql};
-use crate::store::chain::{Entry, Hash, LogRow, Tip};
+use crate::store::chain::{Entry, Hash, LogRow, NO_LANE, Tip};
 use crate::store::digest::LogEntry;
-
-/// Where the log keeps what was not done to a lane's sales.
-const NO_LANE: i64 = -1;
 
 const COLUMNS: &str = "lane, seq, at, actor, action, sale_id, subject, before, after, reason, link, \
                        previous_hash, hash";
@@ -59,27 +56,17 @@ pub(super) fn note(
     subject: &str,
     before: &Value,
 ) -> rusqlite::Result<Tip> {
+    let (seq, at) = (as_sql(noted(transaction)?.saturating_add(1)), as_sql(SystemClock.now().0));
     let before = before.to_string();
-    let entry = Entry {
-        lane: NO_LANE,
-        seq: as_sql(noted(transaction)?.saturating_add(1)),
-        at: as_sql(SystemClock.now().0),
-        actor,
-        action,
-        sale: "",
-        subject: Some(subject),
-        before: Some(&before),
-        after: None,
-        reason: None,
-    };
-    let mut tip = tip(transaction, NO_LANE)?;
+    let entry = Entry::of_books(seq, at, [actor, action, subject], &before);
+    let mut tip = tip(transaction, NO_LANE.into())?;
     add(transaction, &mut tip, &entry)?;
     Ok(tip)
 }
 
 /// Says where the chain of such notes ends.
 pub(super) fn tell(tip: Tip) {
-    tip.tell(NO_LANE);
+    tip.tell(NO_LANE.into());
 }
 
 /// How often something was noted.

@@ -1,0 +1,373 @@
+//! A thread's way to a lane of Redis: a connection, the calls on it, and what becomes of a call whose
+//! answer is lost.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, TryLockError};
+use std::time::{Duration, Instant};
+
+use metrics::Counter;
+use redis::{RedisError, cmd};
+use tracing::{error, warn};
+
+use super::keys::Keys;
+use super::lane::Lane;
+use super::recovery::{self, Closed};
+use super::scripts;
+use super::server::{self, Connection, Greeting, Server};
+use super::wire::{self, Head, Report, Verdict};
+use super::{Around, Promise, Settings};
+use crate::clock::Millis;
+use crate::engine::Command;
+use crate::ledger::{Durability, Fault, Health, Ticket};
+use crate::limits;
+use crate::pause;
+use crate::sale::{Outcome, Status};
+
+/// What the threads of all lanes have in common.
+pub(super) struct Common {
+    pub(super) server: Arc<Server>,
+    pub(super) settings: Settings,
+    pub(super) around: Around,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+/// A thread's way to a lane.
+pub(super) struct Caller {
+    pub(super) lane: Arc<Lane>,
+    pub(super) common: Arc<Common>,
+    pub(super) keys: Keys,
+    /// That of the last call, if it was answered.
+    pub(super) connection: Option<Connection>,
+    /// Who the connection is.
+    greeting: Option<Greeting>,
+    /// A connection that was given up, and on which something may still be under way.
+    abandoned: Option<Greeting>,
+    /// A server that did not let us in is left alone until then.
+    not_before: Instant,
+    /// How often in a row it did not.
+    refusals: u32,
+    asked_again: Counter,
+    limited: Counter,
+    unlimited: Counter,
+}
+
+/// What a call came to.
+pub(super) struct Done {
+    pub(super) head: Head,
+    pub(super) outcomes: Vec<Result<Outcome, Fault>>,
+    pub(super) reports: Vec<Report>,
+}
+
+/// Why a try of a call came to nothing.
+enum Trouble {
+    /// Redis has said so, or was not reached: nothing was done.
+    NotDone(Fault),
+    /// Nothing was done, for a cause that the next try does away with.
+    Again(Fault),
+    /// Sent, and no answer: it may have been done.
+    Unknown,
+}
+
+impl Caller {
+    pub(super) fn new(lane: Arc<Lane>, common: Arc<Common>) -> Self {
+        let metrics = &common.around.metrics;
+        let number = [("lane", lane.id.to_string())];
+        let limited = |outcome: &str| {
+            let labels = [("gate", "per_user_shared".to_owned()), ("outcome", outcome.to_owned())];
+            metrics.counter("floodgate_admission_total", &labels)
+        };
+        Self {
+            keys: Keys::of(lane.id),
+            asked_again: metrics.counter("floodgate_ledger_asked_again_total", &number),
+            limited: limited("refused"),
+            unlimited: limited("overflowed"),
+            connection: None,
+            greeting: None,
+            abandoned: None,
+            not_before: Instant::now(),
+            refusals: 0,
+            lane,
+            common,
+        }
+    }
+
+    /// How long there is no use in calling: a server that did not let us in is left alone for a while.
+    pub(super) fn shut_out(&self) -> Duration {
+        match self.connection {
+            Some(_) => Duration::ZERO,
+            None => self.not_before.saturating_duration_since(Instant::now()),
+        }
+    }
+
+    /// Gives the connection up: what is left unread on it belongs to nobody.
+    pub(super) fn abandon(&mut self) {
+        self.connection = None;
+        self.abandoned = self.greeting.take();
+    }
+
+    /// Calls until there is an answer or the time for it is up. A try whose answer was lost may have
+    /// been done: it is repeated with the same ids, which finds what it did, or does it now.
+    pub(super) fn call(
+        &mut self,
+        batch: &[Ticket],
+        since: Option<u64>,
+        started: Instant,
+    ) -> Result<Done, Fault> {
+        let asked = wire::Arguments::of(batch.iter().map(|ticket| &ticket.command));
+        let known_now = self.lane.now();
+        let deadline = started + Duration::from_millis(limits::REDIS_ANSWER_MS);
+        let mut sent = false;
+        loop {
+            let last = Instant::now() >= deadline;
+            match self.try_call(batch, &asked, since) {
+                Ok(mut done) => {
+                    if sent {
+                        unreplay(batch, &mut done.outcomes, known_now);
+                    }
+                    self.count(&done);
+                    self.publish(&done);
+                    return self.secure(done);
+                }
+                Err(Trouble::NotDone(fault)) if !sent => return Err(fault),
+                Err(Trouble::Again(fault)) if !sent && last => return Err(fault),
+                Err(Trouble::NotDone(_) | Trouble::Again(_)) => {}
+                Err(Trouble::Unknown) => {
+                    sent = true;
+                    self.asked_again.increment(batch.len() as u64);
+                }
+            }
+            if last {
+                return Err(Fault::Unknown);
+            }
+            std::thread::sleep(Duration::from_millis(fastrand::u64(1..=10)));
+        }
+    }
+
+    fn try_call(
+        &mut self,
+        batch: &[Ticket],
+        asked: &wire::Arguments,
+        since: Option<u64>,
+    ) -> Result<Done, Trouble> {
+        let mut connection = self.connected()?;
+        let seen = *self.lane.head.borrow();
+        let quota = *self.common.around.user_quota.borrow();
+        let call = scripts::lane_call(&self.keys, seen, since, quota.as_ref(), asked);
+        let answer: Result<[Vec<u8>; 3], RedisError> = call.invoke(&mut connection);
+        let [head, outcomes, reports] = match answer {
+            Ok(parts) => parts,
+            Err(failed) => return Err(self.failed(connection, &failed)),
+        };
+        let read = || -> Result<Done, wire::Unreadable> {
+            let head = wire::head(&head)?;
+            let commands = batch.iter().map(|ticket| &ticket.command);
+            let outcomes = if head.verdict == Verdict::Done {
+                let limited =
+                    |wait| quota.map_or(Fault::Unknown, |quota| Fault::RateLimited { quota, wait });
+                let outcomes = wire::outcomes(&outcomes, commands)?.into_iter();
+                outcomes.map(|outcome| outcome.map_err(limited)).collect()
+            } else {
+                Vec::new()
+            };
+            Ok(Done { head, outcomes, reports: wire::reports(&reports)? })
+        };
+        let done = read().map_err(|unreadable| {
+            error!(lane = %self.lane.id, %unreadable, "an answer of the ledger is lost");
+            Trouble::Unknown
+        })?;
+        match done.head.verdict {
+            Verdict::Done => {
+                self.connection = Some(connection);
+                self.refusals = 0;
+                self.lane.reached(done.head);
+                Ok(done)
+            }
+            // Another life of the lane, which is laid beside the books before it counts here.
+            Verdict::Stale if done.head.position.epoch > seen.epoch => {
+                Err(Trouble::Again(Fault::Fenced))
+            }
+            Verdict::Stale | Verdict::Behind | Verdict::Empty => {
+                // The connection is given up: a new one is let in only after the lane was looked at.
+                self.lane.suspect(true);
+                self.lane.is(Health::Fenced);
+                warn!(lane = %self.lane.id, verdict = ?done.head.verdict, "the lane has forgotten");
+                Err(Trouble::NotDone(Fault::Fenced))
+            }
+            Verdict::Fenced | Verdict::Format => {
+                self.lane.is(Health::Fenced);
+                Err(Trouble::NotDone(Fault::Fenced))
+            }
+        }
+    }
+
+    /// What an error says of whether the call was done.
+    fn failed(&mut self, connection: Connection, failed: &RedisError) -> Trouble {
+        match failed.code() {
+            // The script had not begun. A server that is another's, or not ready, is left.
+            Some("NOSCRIPT") => {
+                self.connection = Some(connection);
+                Trouble::Again(Fault::Unavailable)
+            }
+            Some("OOM" | "BUSY" | "MISCONF" | "NOREPLICAS") => {
+                self.connection = Some(connection);
+                self.lane.is(Health::Down);
+                warn!(lane = %self.lane.id, error = %failed, "Redis refuses");
+                Trouble::NotDone(Fault::Unavailable)
+            }
+            Some(
+                "LOADING" | "READONLY" | "MASTERDOWN" | "MOVED" | "ASK" | "TRYAGAIN"
+                | "CLUSTERDOWN" | "NOAUTH" | "NOPERM" | "WRONGPASS",
+            ) => {
+                warn!(lane = %self.lane.id, error = %failed, "Redis refuses");
+                Trouble::NotDone(Fault::Unavailable)
+            }
+            // A script that ended in the middle, or something that nobody knows.
+            Some(_) => {
+                self.lane.is(Health::Down);
+                error!(lane = %self.lane.id, error = %failed, "the script failed");
+                Trouble::Unknown
+            }
+            None => {
+                self.abandoned = self.greeting.take();
+                warn!(lane = %self.lane.id, error = %failed, "the connection to Redis is lost");
+                Trouble::Unknown
+            }
+        }
+    }
+
+    /// A connection to a server that was compared with the books since it was started.
+    fn connected(&mut self) -> Result<Connection, Trouble> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        if Instant::now() < self.not_before {
+            return Err(Trouble::NotDone(self.unfit()));
+        }
+        self.open().map_err(|closed| {
+            if matches!(closed, Closed::Another) && self.lane.health() == Health::Up {
+                // A colleague looks at a lane that works: its turn is over in a moment.
+                return Trouble::Again(Fault::Unavailable);
+            }
+            let pause = pause::before_retry(limits::REDIS_BACKOFF_MS, self.refusals);
+            self.not_before = Instant::now() + pause;
+            self.refusals = self.refusals.saturating_add(1);
+            let down = matches!(closed, Closed::Redis(_) | Closed::Unfit(_));
+            self.lane.is(if down { Health::Down } else { Health::Fenced });
+            warn!(lane = %self.lane.id, %closed, "the lane is not open");
+            if let Closed::Foreign(reason) = closed {
+                self.lane.is_foreign(Some(reason));
+            }
+            Trouble::NotDone(self.unfit())
+        })
+    }
+
+    fn unfit(&self) -> Fault {
+        match self.lane.health() {
+            Health::Fenced => Fault::Fenced,
+            Health::Up | Health::Down => Fault::Unavailable,
+        }
+    }
+
+    fn open(&mut self) -> Result<Connection, Closed> {
+        let lane = Arc::clone(&self.lane);
+        let mut fit = match lane.opening.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // A colleague is at it.
+            Err(TryLockError::WouldBlock) => return Err(Closed::Another),
+        };
+        let mut connection = self.common.server.connect(lane.id)?;
+        let greeting = server::greet(&mut connection)?;
+        let history = greeting.history.clone();
+        if let Some(abandoned) = self.abandoned.as_ref().filter(|known| known.history == history) {
+            server::end(&mut connection, abandoned)?;
+        }
+        (self.greeting, self.abandoned) = (Some(greeting), None);
+        if fit.as_ref() != Some(&history) {
+            let Promise { durability, replicas } = self.common.settings.promise;
+            server::check(&mut connection, durability, replicas)
+                .map_err(|unfit| Closed::Unfit(unfit.to_string()))?;
+            *fit = Some(history.clone());
+        }
+        let seen = *lane.head.borrow();
+        let suspect = lane.is_suspect();
+        let recall = self.common.around.recall.as_ref();
+        let gateway = &lane.gateway;
+        let opened =
+            recovery::open(&mut connection, lane.id, gateway, &history, seen, suspect, recall)?;
+        lane.suspect(false);
+        lane.is_foreign(None);
+        if opened.lost > 0 {
+            let labels = [("lane", lane.id.to_string())];
+            let lost =
+                self.common.around.metrics.counter("floodgate_ledger_lost_events_total", &labels);
+            lost.increment(opened.lost);
+        }
+        if opened.position.epoch != seen.epoch {
+            lane.adopt(opened.position);
+        }
+        Ok(connection)
+    }
+
+    /// What was decided is as durable as promised; or nobody knows whether it is.
+    fn secure(&mut self, done: Done) -> Result<Done, Fault> {
+        if self.common.settings.promise.durability != Durability::Replicated
+            || done.outcomes.is_empty()
+        {
+            return Ok(done);
+        }
+        let replicas = self.common.settings.promise.replicas;
+        let Some(mut connection) = self.connection.take() else { return Err(Fault::Unknown) };
+        // `WAIT` counts from the last write of its own connection, and what is answered may have been
+        // written through another: so there is a write here, behind all of it.
+        let waited: Result<(u64, usize), _> = redis::pipe()
+            .add_command(cmd("HINCRBY").arg(&self.keys.meta).arg("barriers").arg(1).clone())
+            .add_command(cmd("WAIT").arg(replicas).arg(limits::REDIS_WAIT_MS).clone())
+            .query(&mut connection);
+        match waited {
+            Ok((_, have)) => {
+                self.connection = Some(connection);
+                if have >= replicas { Ok(done) } else { Err(Fault::Unknown) }
+            }
+            Err(_) => Err(Fault::Unknown),
+        }
+    }
+
+    fn count(&self, done: &Done) {
+        let limited = done.outcomes.iter().filter(|outcome| outcome.is_err()).count();
+        self.limited.increment(limited as u64);
+        self.unlimited.increment(done.head.unlimited);
+    }
+
+    /// Tells the catalog of the sales that were created, moved or restocked here: whoever did so finds it so at
+    /// once.
+    fn publish(&self, done: &Done) {
+        let catalog = &self.common.around.catalog;
+        catalog.reached(done.head.now);
+        for outcome in &done.outcomes {
+            if let Ok(Outcome::Sale { report, .. }) = outcome {
+                let counters: Vec<_> = report.items.iter().map(|item| item.counters).collect();
+                catalog.publish(done.head.position, &report.definition, &report.window, &counters);
+            }
+        }
+    }
+}
+
+/// A repeated try finds what an earlier one did, and the script takes it for the client's retry. What
+/// was made after the lane's clock as this gateway knew it before the first try was made by that.
+fn unreplay(batch: &[Ticket], outcomes: &mut [Result<Outcome, Fault>], known_now: Millis) {
+    for (ticket, outcome) in batch.iter().zip(outcomes) {
+        if let Ok(Outcome::Reserved { reservation, replayed }) = outcome
+            && reservation.status == Status::Held
+            && reservation.held_at > known_now
+        {
+            *replayed = false;
+        }
+        if let (Command::CreateSale { .. }, Ok(Outcome::Sale { report, created })) =
+            (&ticket.command, outcome)
+            && report.created_at > known_now
+        {
+            *created = true;
+        }
+    }
+}
