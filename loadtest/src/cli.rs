@@ -8,6 +8,7 @@ mod generate;
 mod oracle;
 mod place;
 mod resolve;
+mod scenario;
 
 pub use failure::Failure;
 pub use place::{OpsOptions, address};
@@ -37,6 +38,7 @@ const EXAMPLES: &str = "Examples:
       --history history.jsonl --complete --sold-out
   floodgate-loadtest closed --sale flash --item sku-1 --connections 128 --seconds 10
   floodgate-loadtest open --sale flash --item sku-1 --rate 5000 --seconds 10 --json
+  floodgate-loadtest scenario loadtest/scenarios/overload.toml --redis --postgres
   floodgate-loadtest bodies --users 1000000 --item sku-1 > bodies.ndjson
   floodgate-loadtest embedded-bench --floodgate target/release/floodgate --rounds 5";
 
@@ -48,6 +50,8 @@ enum Command {
     Closed(generate::ClosedOptions),
     /// Drives a server at a fixed rate; latency counts from the intended start
     Open(generate::OpenOptions),
+    /// Plays scenarios against a gateway of their own, and proves the books afterwards
+    Scenario(Box<scenario::ScenarioOptions>),
     /// Serves a fixed 201: the fastest that hyper can be
     Bare(bare::BareOptions),
     /// Asks again for everything whose outcome a history does not know
@@ -70,6 +74,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Crowd(options) => crowd::run(&options),
         Command::Closed(options) => generate::closed(&options),
         Command::Open(options) => generate::open(&options),
+        Command::Scenario(options) => scenario::run(&options),
         Command::Bare(options) => bare::run(&options),
         Command::Resolve(options) => resolve::run(&options),
         Command::Oracle(options) => oracle::run(&options),
