@@ -40,7 +40,7 @@ const EXAMPLES: &str = "Examples:
   floodgate-loadtest open --sale flash --item sku-1 --rate 5000 --seconds 10 --json
   floodgate-loadtest scenario loadtest/scenarios/overload.toml --redis --postgres
   floodgate-loadtest bodies --users 1000000 --item sku-1 > bodies.ndjson
-  floodgate-loadtest embedded-bench --floodgate target/release/floodgate --rounds 5";
+  floodgate-loadtest bench redis-fsync --rounds 5 --out bench-data";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -60,8 +60,8 @@ enum Command {
     Oracle(oracle::OracleOptions),
     /// Writes request bodies for oha, one a line
     Bodies(bodies::BodiesOptions),
-    /// Compares `floodgate serve` with the bare server, in alternating rounds
-    EmbeddedBench(bench::BenchOptions),
+    /// Measures the product beside others, in alternating rounds
+    Bench(Box<bench::BenchOptions>),
 }
 
 /// Runs a command.
@@ -79,7 +79,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Resolve(options) => resolve::run(&options),
         Command::Oracle(options) => oracle::run(&options),
         Command::Bodies(options) => bodies::run(&options),
-        Command::EmbeddedBench(options) => bench::run(&options),
+        Command::Bench(options) => bench::run(&options),
     }
 }
 

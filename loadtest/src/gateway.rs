@@ -45,6 +45,8 @@ pub struct Process {
     child: Child,
     addr: SocketAddr,
     log: Option<PathBuf>,
+    /// It is asked to end, rather than killed: others of its own would outlive it.
+    asked: bool,
 }
 
 impl Process {
@@ -66,7 +68,14 @@ impl Process {
         };
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(said);
         let child = command.spawn().map_err(of)?;
-        Ok(Self { name, child, addr, log })
+        Ok(Self { name, child, addr, log, asked: false })
+    }
+
+    /// It will be asked to end, with SIGTERM, rather than killed.
+    #[must_use]
+    pub fn ends_when_asked(mut self) -> Self {
+        self.asked = true;
+        self
     }
 
     /// Waits until it is ready.
@@ -122,6 +131,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.asked {
+            let told = Command::new("kill").arg(self.child.id().to_string()).status();
+            if told.is_ok_and(|status| status.success()) {
+                drop(self.child.wait());
+            }
+        }
         // It may have ended by itself; then there is nothing to do.
         drop(self.child.kill());
         drop(self.child.wait());
