@@ -2,6 +2,7 @@
 
 mod bare;
 mod bodies;
+mod capacity;
 mod crowd;
 mod failure;
 mod generate;
@@ -60,6 +61,8 @@ enum Command {
     Oracle(oracle::OracleOptions),
     /// Writes request bodies for oha, one a line
     Bodies(bodies::BodiesOptions),
+    /// What is needed for how many, by what was measured: a simulation
+    Capacity(capacity::CapacityOptions),
     /// Measures the product beside others, in alternating rounds
     Bench(Box<bench::BenchOptions>),
 }
@@ -79,6 +82,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Resolve(options) => resolve::run(&options),
         Command::Oracle(options) => oracle::run(&options),
         Command::Bodies(options) => bodies::run(&options),
+        Command::Capacity(options) => capacity::run(&options),
         Command::Bench(options) => bench::run(&options),
     }
 }

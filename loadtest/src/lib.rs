@@ -15,6 +15,7 @@
 
 pub mod bare;
 pub mod buyers;
+pub mod capacity;
 pub mod client;
 pub mod fault_proxy;
 pub mod gateway;

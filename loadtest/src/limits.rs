@@ -110,3 +110,6 @@ pub const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// For how long a scenario's capacity is measured.
 pub const CAPACITY_SECONDS: Duration = Duration::from_secs(3);
+
+/// Gateways that the simulation of capacity tries at most.
+pub const CAPACITY_GATEWAYS_MAX: u64 = 1_024;
