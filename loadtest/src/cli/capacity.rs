@@ -57,29 +57,29 @@ pub fn run(options: &CapacityOptions) -> Result<(), Failure> {
         "p99",
         "orders written",
     ];
-    // Writing to a string cannot fail.
-    drop(writeln!(out, "| {} |\n|{}", heads.join(" | "), "---|".repeat(heads.len())));
+    // Writing to a string cannot fail, here and below.
+    let _ = writeln!(out, "| {} |\n|{}", heads.join(" | "), "---|".repeat(heads.len()));
     for buyers in &options.buyers {
         for stock in &options.stock {
             let crowd = Crowd { buyers: *buyers, over_ms: options.over_ms, stock: *stock };
             let Some((gateways, course)) = gateways_for(&costs, &crowd, &fleet, options.p99_ms)
             else {
-                drop(writeln!(
+                let _ = writeln!(
                     out,
                     "| {buyers} | {stock} | more than this program tries | | | | | |"
-                ));
+                );
                 continue;
             };
             let seconds = |ms: u64| format!("{:.2} s", ms as f64 / 1e3);
             let sold = course.sold_out_ms.map_or("not sold out".to_owned(), seconds);
-            drop(writeln!(
+            let _ = writeln!(
                 out,
                 "| {buyers} | {stock} | {gateways} | {sold} | {} | {:.0} ms | {:.0} ms | {} |",
                 course.shed,
                 course.p50_ms,
                 course.p99_ms,
                 seconds(course.digested_ms)
-            ));
+            );
         }
     }
     print(&out)
