@@ -15,7 +15,7 @@ trap 'kill "$gateway" 2>/dev/null; wait "$gateway" 2>/dev/null || true; rm -rf "
 sale() { "$bin/floodgate" sale --ops-url http://127.0.0.1:19090 --data-dir "$dir" "$@"; }
 until curl -sf http://127.0.0.1:19090/readyz >/dev/null; do
     kill -0 "$gateway" || { cat "$dir/log" >&2; exit 1; }
-    read -rt 0.1 <> <(:) || true
+    sleep 0.1
 done
 sale create loadtest/oha/sale.json > /dev/null
 sale open oha > /dev/null
