@@ -18,6 +18,8 @@ pub const FIRST_MEASURED: u64 = 1_000_000_000;
 pub const AMPLE: u64 = 100_000_000;
 /// How long a measurement takes, unless said otherwise.
 const SECONDS: f64 = 2.0;
+/// The least seconds after which Node has compiled what it runs.
+const FASTIFY_WARMUP: f64 = 3.0;
 /// How long the writer may take to digest a run.
 pub const DRAIN: Duration = Duration::from_secs(300);
 
@@ -108,7 +110,11 @@ async fn sample(
     options: &BenchOptions,
     time: f64,
 ) -> Result<Sample, Failure> {
-    closed(running, options.connections, options.warmup, 0).await?;
+    let warmup = match contender {
+        Contender::Fastify(_) => options.warmup.max(FASTIFY_WARMUP),
+        Contender::Bare | Contender::Floodgate { .. } | Contender::Nginx(_) => options.warmup,
+    };
+    closed(running, options.connections, warmup, 0).await?;
     drained(running).await?;
     let before = Marks::now(running).await?;
     let stats = closed(running, options.connections, time, FIRST_MEASURED).await?;
