@@ -13,10 +13,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -46,6 +47,9 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
         HeaderValue::from_static("0193f0b2-7d4c-7a31-9c5e-2f6b8d1e4a71"),
     ),
 ];
+
+/// The first bytes of a client that speaks HTTP/2 without having been asked.
+const HTTP2_BEGINS: &[u8; 4] = b"PRI ";
 
 /// Serves until `shutdown` is ready, on `threads` threads with a single-threaded runtime each.
 /// Blocks the calling thread. Connections are then cut: to watch for a shutdown on each would cost
@@ -99,11 +103,8 @@ fn serve_on_one(listener: TcpListener, shutdown: impl Future<Output = ()>) -> io
             if stream.set_nodelay(true).is_err() {
                 continue;
             }
-            let connection =
-                http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
             connections.spawn(async move {
-                // A connection that breaks is the client's business.
-                drop(connection.await);
+                speak(stream).await;
                 drop(permit);
             });
             while connections.try_join_next().is_some() {}
@@ -111,6 +112,20 @@ fn serve_on_one(listener: TcpListener, shutdown: impl Future<Output = ()>) -> io
         connections.shutdown().await;
         Ok(())
     })
+}
+
+/// HTTP/1.1, or HTTP/2 where the client begins with it. A connection that breaks is the client's
+/// business.
+async fn speak(stream: TcpStream) {
+    let mut begin = [0; HTTP2_BEGINS.len()];
+    let peeked = stream.peek(&mut begin).await;
+    let io = TokioIo::new(stream);
+    if peeked.is_ok() && begin == *HTTP2_BEGINS {
+        let http2 = http2::Builder::new(TokioExecutor::new());
+        drop(http2.serve_connection(io, service_fn(answer)).await);
+    } else {
+        drop(http1::Builder::new().serve_connection(io, service_fn(answer)).await);
+    }
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {

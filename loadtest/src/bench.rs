@@ -1,153 +1,144 @@
-//! `embedded-bench`: what a durable reservation costs, measured against the fastest answer that
-//! hyper can give on the same machine in the same minute. Only ratios carry from one machine to
-//! the next.
+//! `bench`: the product beside what others would be, measured in turn by the same generator on the same
+//! machine in the same minutes. Only ratios carry from one machine to the next.
 
+mod big;
+mod contender;
 mod cpu;
-mod server;
-mod summary;
+mod idle;
+mod latency;
+mod past;
+mod plot;
+mod rates;
+mod report;
+mod sample;
+mod spread;
+mod whole;
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use floodgate_loadtest::limits::CONNECTIONS_DEFAULT;
-use floodgate_loadtest::oracle;
-use floodgate_loadtest::rig::{self, ReserveRequest, Stats, Until};
+use floodgate_loadtest::scenario;
 
-use self::cpu::Machine;
-use self::server::{ITEM, SALE, Server};
-use self::summary::{Costs, Round, Sample, Summary};
+use self::report::Report;
 use crate::cli::{Failure, block_on, print, print_json};
 
-/// Users of the measured run are numbered from here; those of the warm-up from zero.
-const FIRST_MEASURED: u64 = 1_000_000_000;
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// Refusals of a sale that is sold out, beside bare hyper
+    SoldOut,
+    /// Reservations with nothing to install, beside bare hyper
+    Embedded,
+    /// Reservations over a Redis that syncs nothing, beside bare hyper, fastify and nginx with Lua
+    RedisMemory,
+    /// The same over a Redis that syncs every write before it answers
+    RedisFsync,
+    /// Redis, PostgreSQL and the writer for a minute: are orders written as fast as they are taken?
+    WholePath,
+    /// Latencies at half of what it can do, open loop
+    HalfCapacity,
+    /// 100,000 units and 1,000,000 attempts, from the beginning to the audit
+    BigSale,
+    /// Memory with 10,000 connections that do nothing
+    Idle,
+    /// Rates with 0, one and five million reservations in the ledger
+    Past,
+}
 
 #[derive(Debug, Args)]
 pub struct BenchOptions {
-    /// The server's binary
+    /// What to measure [default: the four that compare rates]
+    #[arg(value_enum)]
+    suites: Vec<Suite>,
+    /// The product [default: beside this program]
     #[arg(long, value_name = "PATH")]
-    floodgate: PathBuf,
-    /// How often each server is measured
-    #[arg(long, default_value_t = 20)]
+    floodgate: Option<PathBuf>,
+    /// How often each contender is measured
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// For how long, each time
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
+    /// For how long, each time [default: 2, and what the suite needs for the others]
+    #[arg(long)]
+    seconds: Option<f64>,
     /// For how long it is warmed up before
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
     /// Connections
     #[arg(long, default_value_t = CONNECTIONS_DEFAULT)]
     connections: usize,
-    /// Units for sale
-    #[arg(long, default_value_t = 10_000_000)]
-    stock: u64,
-    /// Send an `Idempotency-Key` as well
+    /// Contenders, by name [default: all that can be started here]
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Requests a second of `whole-path` [default: as many as it takes]
     #[arg(long)]
-    key: bool,
-    /// Threads of the bare server
-    #[arg(long, default_value_t = 1)]
-    bare_threads: usize,
-    /// Where the temporary data directories are made
+    rate: Option<f64>,
+    /// Steps of `past`, in reservations
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 1_000_000, 5_000_000])]
+    past: Vec<u64>,
+    /// Where the baselines are
+    #[arg(long, value_name = "DIR", default_value = "loadtest/baselines")]
+    baselines: PathBuf,
+    /// Write each suite's figures to DIR/<suite>.json and its plot to DIR/<suite>.svg
     #[arg(long, value_name = "DIR")]
-    data_root: Option<PathBuf>,
-    /// How long the writer may take to digest a run, in seconds; 0 does not wait
-    #[arg(long, default_value_t = 120.0)]
-    drain: f64,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    out: Option<PathBuf>,
     /// Further arguments of `floodgate serve`
     #[arg(last = true)]
     serve: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl BenchOptions {
+    fn floodgate(&self) -> Result<PathBuf, Failure> {
+        match &self.floodgate {
+            Some(path) => Ok(path.clone()),
+            None => scenario::beside().map_err(Failure::failed),
+        }
+    }
 }
 
 pub fn run(options: &BenchOptions) -> Result<(), Failure> {
-    let summary = block_on(1, measure_all(options))?;
-    if options.json {
-        print_json(&summary)?;
-    } else {
-        print(&summary.to_string())?;
-    }
-    match summary.fault() {
-        Some(fault) => Err(Failure::Failed(fault)),
-        None => Ok(()),
-    }
-}
-
-async fn measure_all(options: &BenchOptions) -> Result<Summary, Failure> {
-    let mut rounds = Vec::with_capacity(options.rounds);
-    for number in 0..options.rounds {
-        // Who goes first changes, so that neither always finds the machine warm.
-        let (bare, floodgate) = if number % 2 == 0 {
-            let bare = measure_bare(options).await?;
-            (bare, measure_floodgate(options).await?)
+    let default = [Suite::SoldOut, Suite::Embedded, Suite::RedisMemory, Suite::RedisFsync];
+    let suites = if options.suites.is_empty() { &default[..] } else { &options.suites };
+    for suite in suites {
+        let report = block_on(1, measure(*suite, options))?;
+        if options.json {
+            print_json(&report)?;
         } else {
-            let floodgate = measure_floodgate(options).await?;
-            (measure_bare(options).await?, floodgate)
-        };
-        let round = Round::new(bare, floodgate);
-        eprintln!("round {} of {}: {round}", number + 1, options.rounds);
-        rounds.push(round);
+            print(&format!("{report}\n"))?;
+        }
+        if let Some(dir) = &options.out {
+            keep(dir, &report)?;
+        }
+        if let Some(fault) = &report.fault {
+            return Err(Failure::Broken(fault.clone()));
+        }
     }
-    Ok(Summary::new(options.connections, options.seconds, rounds))
+    Ok(())
 }
 
-async fn measure_bare(options: &BenchOptions) -> Result<Sample, Failure> {
-    let server = Server::bare(options.bare_threads).await?;
-    measure(options, &server).await
-}
-
-async fn measure_floodgate(options: &BenchOptions) -> Result<Sample, Failure> {
-    let root = options.data_root.as_deref();
-    let server = Server::floodgate(&options.floodgate, root, &options.serve, options.stock).await?;
-    measure(options, &server).await
-}
-
-async fn measure(options: &BenchOptions, server: &Server) -> Result<Sample, Failure> {
-    load(options, server, options.warmup, 0).await?;
-    let drain = seconds(options.drain)?;
-    drained(server, drain).await?;
-    let (before, own_before) =
-        (cpu::of_process(server.id())?, cpu::of_process(std::process::id())?);
-    let machine = Machine::now()?;
-    let stats = load(options, server, options.seconds, FIRST_MEASURED).await?;
-    let stolen = Machine::now()?.stolen_since(machine);
-    let (after, own_after) = (cpu::of_process(server.id())?, cpu::of_process(std::process::id())?);
-    let with_writer = match drained(server, drain).await? {
-        true => Some(cpu::of_process(server.id())? - before),
-        false => None,
-    };
-    let costs =
-        Costs { server: after - before, with_writer, generator: own_after - own_before, stolen };
-    Ok(Sample::new(&stats, costs))
-}
-
-async fn load(
-    options: &BenchOptions,
-    server: &Server,
-    time: f64,
-    first: u64,
-) -> Result<Stats, Failure> {
-    let host = server.addr().to_string();
-    let requests = ReserveRequest::new(&host, SALE, ITEM, "u", options.key);
-    let until = Until::Elapsed(seconds(time)?);
-    let stats = rig::closed(server.addr(), options.connections, until, first, requests).await;
-    stats.map_err(Failure::failed)
-}
-
-/// Waits for the writer, where there is one and it was asked for; whether it was.
-async fn drained(server: &Server, within: Duration) -> Result<bool, Failure> {
-    let Some(ops) = server.ops() else {
-        return Ok(false);
-    };
-    if within.is_zero() {
-        return Ok(false);
+async fn measure(suite: Suite, options: &BenchOptions) -> Result<Report, Failure> {
+    match suite {
+        Suite::SoldOut | Suite::Embedded | Suite::RedisMemory | Suite::RedisFsync => {
+            rates::measure(suite, options).await
+        }
+        Suite::WholePath => whole::measure(options).await,
+        Suite::HalfCapacity => latency::measure(options).await,
+        Suite::BigSale => big::measure(options).await,
+        Suite::Idle => idle::measure(options).await,
+        Suite::Past => past::measure(options).await,
     }
-    oracle::wait_drained(ops, SALE, within).await?;
-    Ok(true)
 }
 
-fn seconds(seconds: f64) -> Result<Duration, Failure> {
-    Duration::try_from_secs_f64(seconds).map_err(Failure::failed)
+fn keep(dir: &Path, report: &Report) -> Result<(), Failure> {
+    let said = |path: &Path, bad: &dyn std::fmt::Display| {
+        Failure::Failed(format!("{}: {bad}", path.display()))
+    };
+    std::fs::create_dir_all(dir).map_err(|bad| said(dir, &bad))?;
+    let path = dir.join(format!("{}.json", report.suite));
+    let text = serde_json::to_string_pretty(report).map_err(Failure::failed)?;
+    std::fs::write(&path, text + "\n").map_err(|bad| said(&path, &bad))?;
+    let path = dir.join(format!("{}.svg", report.suite));
+    plot::draw(&path, report).map_err(|bad| said(&path, &bad))
 }

@@ -2,12 +2,14 @@
 
 mod bare;
 mod bodies;
+mod capacity;
 mod crowd;
 mod failure;
 mod generate;
 mod oracle;
 mod place;
 mod resolve;
+mod scenario;
 
 pub use failure::Failure;
 pub use place::{OpsOptions, address};
@@ -37,8 +39,9 @@ const EXAMPLES: &str = "Examples:
       --history history.jsonl --complete --sold-out
   floodgate-loadtest closed --sale flash --item sku-1 --connections 128 --seconds 10
   floodgate-loadtest open --sale flash --item sku-1 --rate 5000 --seconds 10 --json
+  floodgate-loadtest scenario loadtest/scenarios/overload.toml --redis --postgres
   floodgate-loadtest bodies --users 1000000 --item sku-1 > bodies.ndjson
-  floodgate-loadtest embedded-bench --floodgate target/release/floodgate --rounds 5";
+  floodgate-loadtest bench redis-fsync --rounds 5 --out bench-data";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -48,6 +51,8 @@ enum Command {
     Closed(generate::ClosedOptions),
     /// Drives a server at a fixed rate; latency counts from the intended start
     Open(generate::OpenOptions),
+    /// Plays scenarios against a gateway of their own, and proves the books afterwards
+    Scenario(Box<scenario::ScenarioOptions>),
     /// Serves a fixed 201: the fastest that hyper can be
     Bare(bare::BareOptions),
     /// Asks again for everything whose outcome a history does not know
@@ -56,8 +61,10 @@ enum Command {
     Oracle(oracle::OracleOptions),
     /// Writes request bodies for oha, one a line
     Bodies(bodies::BodiesOptions),
-    /// Compares `floodgate serve` with the bare server, in alternating rounds
-    EmbeddedBench(bench::BenchOptions),
+    /// What is needed for how many, by what was measured: a simulation
+    Capacity(capacity::CapacityOptions),
+    /// Measures the product beside others, in alternating rounds
+    Bench(Box<bench::BenchOptions>),
 }
 
 /// Runs a command.
@@ -70,11 +77,13 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Crowd(options) => crowd::run(&options),
         Command::Closed(options) => generate::closed(&options),
         Command::Open(options) => generate::open(&options),
+        Command::Scenario(options) => scenario::run(&options),
         Command::Bare(options) => bare::run(&options),
         Command::Resolve(options) => resolve::run(&options),
         Command::Oracle(options) => oracle::run(&options),
         Command::Bodies(options) => bodies::run(&options),
-        Command::EmbeddedBench(options) => bench::run(&options),
+        Command::Capacity(options) => capacity::run(&options),
+        Command::Bench(options) => bench::run(&options),
     }
 }
 

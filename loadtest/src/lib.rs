@@ -7,14 +7,18 @@
 //! - [`oracle`]: puts that history beside the ledger's counters and the store's tables, and says
 //!   whether the promises of the contract were kept;
 //! - [`rig`]: load generators, closed and open loop, and [`bare`], the fastest server that could
-//!   possibly answer them.
+//!   possibly answer them;
+//! - [`scenario`]: an open loop with a purpose, from a file, against a [`gateway`] of its own, and the
+//!   oracle afterwards.
 //!
 //! Start reading at [`buyers::run`] and [`oracle::examine`].
 
 pub mod bare;
 pub mod buyers;
+pub mod capacity;
 pub mod client;
 pub mod fault_proxy;
+pub mod gateway;
 pub mod history;
 pub mod limits;
 pub mod ops;
@@ -23,5 +27,6 @@ pub mod postgres_server;
 pub mod progress;
 pub mod redis_server;
 pub mod rig;
+pub mod scenario;
 pub mod stop;
 pub mod timestamp;

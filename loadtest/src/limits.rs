@@ -88,3 +88,28 @@ pub const BARE_CONNECTIONS_MAX: usize = 4_096;
 
 /// How long the bench waits for a server to become ready.
 pub const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// Visitors of one open loop; a plan with more is refused.
+pub const OPEN_VISITS_MAX: u64 = 50_000_000;
+
+/// Requests that are due and wait for a connection; further ones are dropped, and counted.
+pub const OPEN_QUEUE_MAX: usize = 2_000_000;
+
+/// How long a request that is due waits for a connection, unless the plan says otherwise; then it is
+/// dropped, and counted.
+pub const PATIENCE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// A request that is sent so much after it was due is counted as late.
+pub const LATE_AFTER: Duration = Duration::from_millis(10);
+
+/// Requests under way on one connection of HTTP/2, unless the plan says otherwise.
+pub const STREAMS_DEFAULT: usize = 16;
+
+/// How often a progress bar is drawn.
+pub const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// For how long a scenario's capacity is measured.
+pub const CAPACITY_SECONDS: Duration = Duration::from_secs(3);
+
+/// Gateways that the simulation of capacity tries at most.
+pub const CAPACITY_GATEWAYS_MAX: u64 = 1_024;

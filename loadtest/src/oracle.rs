@@ -6,15 +6,18 @@
 
 mod answer_checks;
 mod books;
+mod books_postgres;
 mod cart_checks;
 mod digest;
+mod flood;
 mod order_checks;
 mod stock_checks;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
-pub use books::{Books, BooksError, CartLine, Order, OrderLine, StoreItem};
+pub use books::{Books, BooksAt, BooksError, CartLine, Order, OrderLine, StoreItem};
+pub use flood::{Flood, UserOf, Wanted, judge_flood};
 pub use verdict::{Check, Verdict};
 
 use std::path::Path;
@@ -113,14 +116,32 @@ pub async fn examine(
     scope: Scope,
     within: Duration,
 ) -> Result<Verdict, OracleError> {
+    let at = BooksAt::Sqlite(data_dir.join("store.db"));
+    let (ledger, books, _) = gather(ops, &at, sale, within).await?;
+    Ok(judge(&Evidence { history, ledger: &ledger, books: &books, scope }))
+}
+
+/// Waits for the writer, and reads ledger and store as they are at one moment; and how long the
+/// writer took.
+///
+/// # Errors
+///
+/// As for [`examine`].
+pub async fn gather(
+    ops: &OpsAccess,
+    at: &BooksAt,
+    sale: &str,
+    within: Duration,
+) -> Result<(SaleView, Books, Duration), OracleError> {
+    let began = Instant::now();
     let mut before = wait_drained(ops, sale, within).await?;
+    let took = began.elapsed();
     for _ in 0..STEADY_TRIES_MAX {
-        let books = Books::read(data_dir, sale)?;
+        let books = at.read(sale).await?;
         let after = wait_drained(ops, sale, within).await?;
         // The store was read between two equal looks at the ledger: they are of one moment.
         if before.items == after.items {
-            let evidence = Evidence { history, ledger: &after, books: &books, scope };
-            return Ok(judge(&evidence));
+            return Ok((after, books, took));
         }
         before = after;
     }

@@ -74,6 +74,12 @@ impl PostgresServer {
         url_at(self.address())
     }
 
+    /// Its process, if it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Its folder of data.
     #[must_use]
     pub fn data(&self) -> PathBuf {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -59,4 +60,29 @@ pub fn bar() -> Option<ProgressFn> {
             bar.tick();
         }
     }))
+}
+
+/// How far a run is whose end is known.
+#[derive(Debug)]
+pub struct Clock(ProgressBar);
+
+/// A progress bar over `time` on stderr, or nothing if stderr is no terminal.
+#[must_use]
+pub fn clock(time: Duration) -> Option<Clock> {
+    if !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let bar = ProgressBar::new(time.as_secs());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:40} {pos}/{len} s, {msg}") {
+        bar.set_style(style);
+    }
+    Some(Clock(bar))
+}
+
+impl Clock {
+    /// So much is over, and this is how it goes.
+    pub fn show(&self, over: Duration, line: String) {
+        self.0.set_position(over.as_secs());
+        self.0.set_message(line);
+    }
 }

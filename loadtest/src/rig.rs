@@ -2,16 +2,23 @@
 //! answered, to find what a server can do at most. Open loop: a fixed rate, come what may, with
 //! latencies measured from the intended start, to find how it feels.
 
+mod answer;
 mod closed;
 mod connection;
+mod http2;
 mod meter;
 mod open;
+mod plan;
 mod request;
 mod response;
 mod stats;
 #[cfg(test)]
 mod tests;
 
+pub use answer::ReservationId;
+pub(crate) use answer::reservation_of;
+pub use open::{OpenReport, PhaseReport, Refused, Second, Seen, Times, Visits};
+pub use plan::{Backoff, OpenPlan, Phase, Protocol, Retry};
 pub use request::{GetRequest, ReserveRequest};
 pub use response::{BadResponse, Head, parse};
 pub use stats::{LatencyPercentiles, Rps, Stats, Summary};
@@ -54,6 +61,9 @@ pub enum RigError {
     /// Nothing to do.
     #[error("{0} must be at least 1")]
     Nothing(&'static str),
+    /// More than this program can do.
+    #[error("{0} must be at most {1}")]
+    TooMany(&'static str, u64),
     /// A histogram that cannot be made.
     #[error("histogram: {0}")]
     Histogram(String),
@@ -75,24 +85,15 @@ pub async fn closed(
     closed::run(addr, connections, until, first, render).await
 }
 
-/// Drives a server at `rate` requests a second, whatever it answers. At most `connections` of them
-/// are under way; others wait, and their waiting counts as latency.
+/// Drives a server as the plan says, whatever it answers. What is due while all connections are busy
+/// waits, and its waiting counts as latency; what has waited for too long is dropped, and counted.
+/// Visitors are numbered from 0 on, and each try of one sends the same bytes.
 ///
 /// # Errors
 ///
 /// As for [`closed`].
-pub async fn open(
-    addr: SocketAddr,
-    connections: usize,
-    rate: f64,
-    duration: Duration,
-    render: impl Render,
-) -> Result<Stats, RigError> {
-    check(connections)?;
-    if !rate.is_finite() || rate <= 0.0 {
-        return Err(RigError::Nothing("rate"));
-    }
-    open::run(addr, connections, rate, duration, render).await
+pub async fn open(plan: OpenPlan, render: impl Render) -> Result<(OpenReport, Seen), RigError> {
+    open::run(plan, render).await
 }
 
 fn check(connections: usize) -> Result<(), RigError> {

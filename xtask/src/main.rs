@@ -2,6 +2,8 @@
 //!
 //! `cargo xtask test` is the one command that has to pass. Long runs have commands of their own.
 
+mod bench;
+
 use std::env;
 use std::process::{Command, ExitCode};
 
@@ -23,15 +25,8 @@ enum Task {
     Lint,
     /// Whether the headers of the scripts in `lua/` say what the scripts do, and their bounds are the gateway's.
     Scripts,
-    /// The embedded gateway against a bare hyper server, in turn, with the same generator.
-    Bench {
-        /// How often each is measured.
-        #[arg(long, default_value_t = 20)]
-        rounds: u32,
-        /// Seconds of each measurement.
-        #[arg(long, default_value_t = 2)]
-        seconds: u32,
-    },
+    /// The product beside bare hyper, fastify and nginx with Lua, in turn, with the same generator.
+    Bench(bench::BenchArguments),
     /// Kills, cuts and replays under load and audits, again and again: the tests of that name, at length.
     Crash {
         /// How often.
@@ -66,7 +61,7 @@ fn main() -> ExitCode {
         Task::Test => prepare().and_then(|()| lint()).and_then(|()| test()),
         Task::Lint => lint(),
         Task::Scripts => run(cargo().args(["test", "--lib", "ledger::redis::scripts"])),
-        Task::Bench { rounds, seconds } => bench(rounds, seconds),
+        Task::Bench(arguments) => bench::bench(&arguments),
         Task::Crash { rounds, tests } => crash(rounds, &tests),
         Task::Loom { preemptions } => run(cargo()
             .env("LOOM_MAX_PREEMPTIONS", preemptions.to_string())
@@ -153,16 +148,6 @@ fn test() -> Done {
         run(cargo().args(["test", "--workspace", "--bins", "--lib", "--tests"]))?;
     }
     run(cargo().args(["test", "--workspace", "--doc"]))
-}
-
-fn bench(rounds: u32, seconds: u32) -> Done {
-    let packages = ["--package", "floodgate", "--package", "floodgate-loadtest"];
-    run(cargo().args(["build", "--profile", "dist"]).args(packages))?;
-    let bin = |name: &str| format!("{}/dist/{name}", target());
-    run(Command::new(bin("floodgate-loadtest"))
-        .arg("embedded-bench")
-        .args(["--floodgate", &bin("floodgate")])
-        .args(["--rounds", &rounds.to_string(), "--seconds", &seconds.to_string()]))
 }
 
 fn crash(rounds: u32, tests: &str) -> Done {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use floodgate_loadtest::buyers::CrowdError;
+use floodgate_loadtest::gateway::GatewayError;
 use floodgate_loadtest::ops::OpsError;
 use floodgate_loadtest::oracle::OracleError;
 
@@ -48,6 +49,17 @@ impl From<OpsError> for Failure {
         match error {
             OpsError::Fault(..) => Self::Unavailable(error.to_string()),
             OpsError::Answer { .. } | OpsError::Unreadable(..) => Self::failed(error),
+        }
+    }
+}
+
+impl From<GatewayError> for Failure {
+    fn from(error: GatewayError) -> Self {
+        match error {
+            GatewayError::Ops(error) => error.into(),
+            GatewayError::Io(..) | GatewayError::Ended(..) | GatewayError::NotReady(_) => {
+                Self::Unavailable(error.to_string())
+            }
         }
     }
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use clap::Args;
 use floodgate_loadtest::limits::CONNECTIONS_DEFAULT;
-use floodgate_loadtest::rig::{self, GetRequest, Render, ReserveRequest, Stats, Until};
+use floodgate_loadtest::rig::{
+    self, Backoff, GetRequest, OpenPlan, Phase, Protocol, Render, ReserveRequest, Retry, Stats,
+    Until,
+};
 
 use super::{Failure, address, block_on, print, print_json};
 
@@ -60,9 +63,33 @@ pub struct ClosedOptions {
 pub struct OpenOptions {
     #[command(flatten)]
     load: LoadOptions,
-    /// Requests per second
+    /// Requests per second; several, separated by commas, are phases one after the other
+    #[arg(long, value_delimiter = ',', required = true)]
+    rate: Vec<f64>,
+    /// Seconds of each phase, if there are several and they differ
+    #[arg(long, value_delimiter = ',', value_name = "SECONDS")]
+    phases: Vec<f64>,
+    /// Speak HTTP/2
     #[arg(long)]
-    rate: f64,
+    http2: bool,
+    /// A connection for each request
+    #[arg(long, conflicts_with = "http2")]
+    no_keep_alive: bool,
+    /// Who gets no 201 asks again, so often
+    #[arg(long, default_value_t = 0)]
+    retries: u32,
+    /// After these answers: statuses, codes, or `unanswered`
+    #[arg(long, value_delimiter = ',', default_value = "503,429,unanswered")]
+    retry_on: Vec<String>,
+    /// At once, without waiting
+    #[arg(long)]
+    no_backoff: bool,
+    /// Without regard to `Retry-After`
+    #[arg(long)]
+    ignore_retry_after: bool,
+    /// Fail if anything was due and never sent: then the generator was measured
+    #[arg(long)]
+    no_drops: bool,
 }
 
 pub fn closed(options: &ClosedOptions) -> Result<(), Failure> {
@@ -75,9 +102,44 @@ pub fn closed(options: &ClosedOptions) -> Result<(), Failure> {
 
 pub fn open(options: &OpenOptions) -> Result<(), Failure> {
     let load = &options.load;
-    let time = seconds(load.seconds)?;
-    let run = rig::open(load.target, load.connections, options.rate, time, requests(load));
-    show(load, &block_on(load.threads, async { run.await.map_err(Failure::failed) })?)
+    let run = rig::open(plan(options)?, requests(load));
+    let (report, _) = block_on(load.threads, async { run.await.map_err(Failure::failed) })?;
+    if load.json {
+        print_json(&report)?;
+    } else {
+        print(&format!("{}{report}", Table(&report.stats)))?;
+    }
+    answered(load, &report.stats)?;
+    match report.dropped() {
+        dropped if options.no_drops && dropped > 0 => {
+            Err(Failure::Failed(format!("{dropped} requests were due and never sent")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn plan(options: &OpenOptions) -> Result<OpenPlan, Failure> {
+    let load = &options.load;
+    let all = [load.seconds];
+    let times = if options.phases.is_empty() { &all[..] } else { &options.phases };
+    let phase = |(n, rate): (usize, &f64)| {
+        let time = times.get(n).or(times.last()).copied().unwrap_or_default();
+        Ok(Phase { name: format!("{}", n + 1), rate: *rate, time: seconds(time)? })
+    };
+    let phases = options.rate.iter().enumerate().map(phase).collect::<Result<_, Failure>>()?;
+    Ok(OpenPlan {
+        connections: load.connections,
+        protocol: if options.http2 { Protocol::HTTP2 } else { Protocol::Http1 },
+        keep_alive: !options.no_keep_alive,
+        phases,
+        retry: Retry {
+            times: options.retries,
+            on: options.retry_on.clone(),
+            backoff: if options.no_backoff { Backoff::None } else { Backoff::POLITE },
+            honour_retry_after: !options.ignore_retry_after,
+        },
+        ..OpenPlan::steady(load.target, 1.0, Duration::ZERO)
+    })
 }
 
 pub(crate) fn seconds(seconds: f64) -> Result<Duration, Failure> {
@@ -100,6 +162,10 @@ fn show(load: &LoadOptions, stats: &Stats) -> Result<(), Failure> {
     } else {
         print(&Table(stats).to_string())?;
     }
+    answered(load, stats)
+}
+
+fn answered(load: &LoadOptions, stats: &Stats) -> Result<(), Failure> {
     if stats.status_code_distribution.is_empty() {
         return Err(Failure::Unavailable(format!("{} gave no answer", load.target)));
     }

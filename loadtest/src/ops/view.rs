@@ -9,6 +9,12 @@ pub struct SaleSpec {
     pub id: String,
     /// Its title.
     pub title: String,
+    /// When it opens, RFC 3339; without it, it is opened by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens_at: Option<String>,
+    /// When it closes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes_at: Option<String>,
     /// For how long a reservation waits for its payment.
     pub hold_seconds: u64,
     /// Units that one user may take of the whole sale.
@@ -49,7 +55,9 @@ impl SaleSpec {
             per_user_limit: None,
         };
         let items = vec![item];
-        Self { id: id.to_owned(), title: id.to_owned(), hold_seconds: 600, per_user_limit, items }
+        let (id, title) = (id.to_owned(), id.to_owned());
+        let (opens_at, closes_at) = (None, None);
+        Self { id, title, opens_at, closes_at, hold_seconds: 600, per_user_limit, items }
     }
 }
 

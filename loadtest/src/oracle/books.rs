@@ -17,9 +17,35 @@ pub enum BooksError {
     /// SQLite says no.
     #[error("store {0}: {1}")]
     Sqlite(PathBuf, rusqlite::Error),
+    /// PostgreSQL says no.
+    #[error("PostgreSQL: {0}")]
+    Postgres(#[from] tokio_postgres::Error),
     /// A row that cannot be what it should.
     #[error("store {0}: order {1}: lines cannot be read: {2}")]
     Lines(PathBuf, String, serde_json::Error),
+}
+
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BooksAt {
+    /// In a file.
+    Sqlite(PathBuf),
+    /// In a database, by its URL.
+    Postgres(String),
+}
+
+impl BooksAt {
+    /// What it keeps about a sale, read in one transaction; nothing is written to it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be reached or read, or holds lines that are no lines.
+    pub async fn read(&self, sale: &str) -> Result<Books, BooksError> {
+        match self {
+            Self::Sqlite(path) => Books::read_file(path, sale),
+            Self::Postgres(url) => super::books_postgres::read(url, sale).await,
+        }
+    }
 }
 
 /// What the store keeps about one sale, read in one transaction.

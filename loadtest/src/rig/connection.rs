@@ -28,6 +28,40 @@ pub(super) enum Broken {
     Response(#[from] BadResponse),
     #[error("answer: too long")]
     TooLong,
+    #[error("no answer within the deadline")]
+    Deadline,
+    #[error("no request")]
+    Request,
+}
+
+impl Broken {
+    /// Which of a few causes it is.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Connect(io::ErrorKind::ConnectionRefused) => "connect: refused",
+            Self::Connect(_) => "connect",
+            Self::Write(_) => "write",
+            Self::Read(io::ErrorKind::ConnectionReset) => "read: reset",
+            Self::Read(_) => "read",
+            Self::Closed => "closed before the answer",
+            Self::Response(_) | Self::TooLong => "answer that cannot be read",
+            Self::Deadline => "no answer within the deadline",
+            Self::Request => "no request",
+        }
+    }
+
+    /// Whether the server may have done what it was asked to.
+    pub(super) fn may_have_been_served(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Request => false,
+            Self::Write(_)
+            | Self::Read(_)
+            | Self::Closed
+            | Self::Response(_)
+            | Self::TooLong
+            | Self::Deadline => true,
+        }
+    }
 }
 
 /// A connection, or the intention to have one.
@@ -68,6 +102,11 @@ impl Connection {
             self.stream = Some(stream);
         }
         Ok(head)
+    }
+
+    /// The answer that was read last, head and body.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.inbox
     }
 
     async fn read(&mut self, stream: &mut TcpStream) -> Result<Head, Broken> {

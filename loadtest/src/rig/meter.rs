@@ -87,33 +87,55 @@ impl Meter {
 
     pub(super) fn stats(&self) -> Stats {
         let counts = self.lock();
-        let total = counts.last - self.began;
-        let answered = counts.latency.len();
-        let failed: u64 = counts.errors.values().sum();
-        let size = counts.body_bytes.checked_div(answered);
-        let seconds = |us: u64| us as f64 / 1e6;
-        let per_second = |count: u64| rate(count, total);
-        Stats {
-            summary: Summary {
-                success_rate: ratio(answered, answered + failed),
-                total: total.as_secs_f64(),
-                slowest: seconds(counts.latency.max()),
-                fastest: if answered == 0 { 0.0 } else { seconds(counts.latency.min()) },
-                average: counts.latency.mean() / 1e6,
-                requests_per_sec: per_second(answered),
-                total_data: counts.body_bytes,
-                size_per_request: size,
-                size_per_sec: per_second(counts.body_bytes),
-            },
-            latency_percentiles: percentiles(&counts.latency),
-            rps: rps(&counts.per_second, total, per_second(answered)),
-            status_code_distribution: counts.statuses.clone(),
-            error_distribution: counts.errors.clone(),
-        }
+        stats(&Totals {
+            latency: &counts.latency,
+            statuses: &counts.statuses,
+            errors: &counts.errors,
+            per_second: &counts.per_second,
+            body_bytes: counts.body_bytes,
+            total: counts.last - self.began,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a run has counted.
+#[derive(Debug)]
+pub(super) struct Totals<'a> {
+    pub latency: &'a Histogram<u64>,
+    pub statuses: &'a BTreeMap<u16, u64>,
+    pub errors: &'a BTreeMap<String, u64>,
+    pub per_second: &'a [u64],
+    pub body_bytes: u64,
+    pub total: Duration,
+}
+
+/// The same in oha's words.
+pub(super) fn stats(counts: &Totals<'_>) -> Stats {
+    let total = counts.total;
+    let answered = counts.latency.len();
+    let failed: u64 = counts.errors.values().sum();
+    let seconds = |us: u64| us as f64 / 1e6;
+    let per_second = |count: u64| rate(count, total);
+    Stats {
+        summary: Summary {
+            success_rate: ratio(answered, answered + failed),
+            total: total.as_secs_f64(),
+            slowest: seconds(counts.latency.max()),
+            fastest: if answered == 0 { 0.0 } else { seconds(counts.latency.min()) },
+            average: counts.latency.mean() / 1e6,
+            requests_per_sec: per_second(answered),
+            total_data: counts.body_bytes,
+            size_per_request: counts.body_bytes.checked_div(answered),
+            size_per_sec: per_second(counts.body_bytes),
+        },
+        latency_percentiles: percentiles(counts.latency),
+        rps: rps(counts.per_second, total, per_second(answered)),
+        status_code_distribution: counts.statuses.clone(),
+        error_distribution: counts.errors.clone(),
     }
 }
 

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{GetRequest, ReserveRequest, Stats, Until, closed, open};
+use super::{
+    Backoff, GetRequest, OpenPlan, Phase, Protocol, ReserveRequest, Retry, Stats, Until, closed,
+    open,
+};
 use crate::client::{Client, Method};
 use crate::stop::StopFlag;
 
@@ -80,38 +83,97 @@ async fn closed_loop_ends() {
     bare.end();
 }
 
-/// Proves that an open loop sends rate times duration, at about that rate.
+/// Proves that an open loop sends rate times duration, at about that rate, over either protocol and
+/// with a connection for each request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_loop_keeps_the_rate() {
     let bare = Bare::start(1);
-    let (rate, time) = (1_000.0, Duration::from_millis(500));
-    let stats = open(bare.addr, 16, rate, time, request(bare.addr)).await.unwrap();
-    assert_all_answered(&stats, 500);
-    assert!(stats.summary.total >= 0.49, "{stats:?}");
+    for (protocol, keep_alive) in
+        [(Protocol::Http1, true), (Protocol::Http1, false), (Protocol::Http2 { streams: 8 }, true)]
+    {
+        let steady = OpenPlan::steady(bare.addr, 1_000.0, Duration::from_millis(300));
+        let plan = OpenPlan { connections: 4, protocol, keep_alive, ..steady };
+        let (report, seen) = open(plan, request(bare.addr)).await.unwrap();
+        assert_all_answered(&report.stats, 300);
+        assert!(report.stats.summary.total >= 0.29, "{report:?}");
+        assert_eq!((report.phases[0].accepted, report.phases[0].sent), (300, 300));
+        assert_eq!((seen.grants.len(), seen.unknown.len(), report.visits.left), (300, 0, 0));
+        assert_eq!((report.visits.served, report.dropped()), (300, 0));
+    }
     bare.end();
 }
 
-/// Proves that an open loop charges a server that stalls with the waiting of everybody: one
-/// connection, answers that take 20 ms, due every 2 ms.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn open_loop_does_not_omit() {
+/// A server that answers one connection after `wait`, always the same.
+async fn server(wait: Duration, answer: &'static str) -> SocketAddr {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let server = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut buffer = [0; 1024];
-        while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut buffer = [0; 1024];
+                while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                    tokio::time::sleep(wait).await;
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
         }
     });
-    let render = GetRequest::new("h", "/");
-    let stats = open(addr, 1, 500.0, Duration::from_millis(40), render).await.unwrap();
-    assert_eq!(stats.status_code_distribution[&200], 20);
+    addr
+}
+
+/// Proves that an open loop charges a server that stalls with the waiting of everybody (one
+/// connection, answers that take 20 ms, due every 2 ms), and that it says who was sent late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_loop_does_not_omit() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let addr = server(Duration::from_millis(20), answer).await;
+    let steady = OpenPlan::steady(addr, 500.0, Duration::from_millis(40));
+    let plan = OpenPlan { connections: 1, ..steady };
+    let (report, _) = open(plan, GetRequest::new("h", "/")).await.unwrap();
+    assert_eq!(report.stats.status_code_distribution[&200], 20);
     // The last was due after 38 ms and answered after 400 ms or more.
-    assert!(stats.summary.slowest > 0.3, "{stats:?}");
-    server.await.unwrap();
+    assert!(report.stats.summary.slowest > 0.3, "{report:?}");
+    assert!(report.phases[0].late >= 18 && report.phases[0].latest > 0.3, "{report:?}");
+}
+
+/// Proves that what nobody has a connection for is dropped after its patience, and counted in its
+/// phase.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_loop_counts_what_it_drops() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let addr = server(Duration::from_millis(100), answer).await;
+    let steady = OpenPlan::steady(addr, 500.0, Duration::from_millis(20));
+    let phases = vec![
+        Phase { name: "many".to_owned(), rate: 500.0, time: Duration::from_millis(20) },
+        Phase { name: "few".to_owned(), rate: 2.0, time: Duration::from_millis(500) },
+    ];
+    let patience = Duration::from_millis(50);
+    let plan = OpenPlan { connections: 1, phases, patience, ..steady };
+    let (report, _) = open(plan, GetRequest::new("h", "/")).await.unwrap();
+    let (many, few) = (&report.phases[0], &report.phases[1]);
+    assert_eq!((many.sent, many.dropped), (1, 9), "{report:?}");
+    assert_eq!(few.sent + few.dropped, 1, "{report:?}");
+    assert!(report.stats.error_distribution["due but never sent"] >= 9);
+}
+
+/// Proves that visitors who are refused come again as often as planned, that refusals are told apart by
+/// their code, and that their tries are one visit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_loop_tries_again() {
+    let answer = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 9\r\ncontent-length: 21\r\n\r\n\
+        {\"code\":\"overloaded\"}";
+    let addr = server(Duration::ZERO, answer).await;
+    let on = vec!["overloaded".to_owned()];
+    let retry = Retry { times: 2, on, backoff: Backoff::None, honour_retry_after: false };
+    let steady = OpenPlan::steady(addr, 100.0, Duration::from_millis(100));
+    let (report, seen) =
+        open(OpenPlan { retry, ..steady }, GetRequest::new("h", "/")).await.unwrap();
+    let phase = &report.phases[0];
+    assert_eq!((phase.sent, phase.retries, phase.refused_with("overloaded")), (30, 20, 30));
+    assert_eq!((report.visits.visitors, report.visits.served, report.visits.left), (10, 0, 0));
+    assert!(seen.grants.is_empty() && seen.unknown.is_empty());
 }
 
 /// Proves that a server which is not there is counted as such, and that the run still ends.
