@@ -40,6 +40,7 @@ use crate::ledger::redis::server::Server;
 use crate::ledger::{Durability, Ledger};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::notes::Notes;
 use crate::outbox::{Outbox, OutboxError, OutboxStream, OutboxTable};
 use crate::reconcile::Books;
 use crate::sale::LaneId;
@@ -70,6 +71,8 @@ pub struct Gateway {
     pub tls: Option<Arc<Tls>>,
     /// What is switched off; for whoever reads the configuration again.
     pub switches: Arc<Switches>,
+    /// What is changed about it, on its way into the audit log.
+    pub notes: Notes,
     public: Arc<Public>,
     state: watch::Sender<State>,
     failed: watch::Receiver<bool>,
@@ -77,6 +80,7 @@ pub struct Gateway {
     stop_writer: watch::Sender<bool>,
     stop_ops: watch::Sender<bool>,
     listener: tokio::task::JoinHandle<()>,
+    scribe: tokio::task::JoinHandle<()>,
     upkeep: tokio::task::JoinHandle<()>,
     warm: tokio::task::JoinHandle<()>,
     sweep: tokio::task::JoinHandle<()>,
@@ -216,7 +220,10 @@ impl Gateway {
         let writer = writer.spawn(&writer_stops);
         let store_guard = Guard::new("store", "store".to_owned(), Arc::clone(&clock), &metrics);
         let store_guard = Arc::new(store_guard);
-        let switches = Switches::new(settings.switches, Arc::clone(&clock), &metrics);
+        let (notes, scribe) = Notes::new(Arc::clone(&store), writer_stops.clone());
+        let scribe = tokio::spawn(scribe.run());
+        let switches =
+            Switches::new(settings.switches, Arc::clone(&clock), &metrics, notes.clone());
         let switches = Arc::new(switches);
         let (state, state_receiver) = watch::channel(State::Serving);
         let ops = Arc::new(Ops::new(ops::Parts {
@@ -275,6 +282,7 @@ impl Gateway {
             admins,
             tls,
             switches,
+            notes,
             public,
             state,
             failed,
@@ -282,6 +290,7 @@ impl Gateway {
             stop_writer,
             stop_ops,
             listener,
+            scribe,
             upkeep,
             warm,
             sweep,
@@ -312,6 +321,7 @@ impl Gateway {
         self.stop_writer.send_replace(true);
         let mut writer = self.writer;
         while writer.join_next().await.is_some() {}
+        let _ = self.scribe.await;
         self.stop_ops.send_replace(true);
         let ops = self.ops;
         let _ = tokio::task::spawn_blocking(move || ops.join()).await;

@@ -29,6 +29,7 @@ pub mod ledger;
 pub mod limits;
 pub mod logs;
 pub mod metrics;
+pub mod notes;
 pub mod orders;
 pub mod outbox;
 pub mod pause;

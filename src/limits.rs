@@ -99,6 +99,10 @@ pub const LINGER_BYTES_MAX: usize = 256 * 1024;
 pub const LEDGER_REPLY_MS: u64 = 2_000;
 /// A request that the store has not answered in this time gets `overloaded`.
 pub const STORE_REPLY_MS: u64 = 2_000;
+/// Changes of a gateway that wait for the audit log. Of one more only the log tells.
+pub const NOTES_MAX: usize = 256;
+/// Between two tries to write one of them.
+pub const NOTES_RETRY_MS: u64 = 1_000;
 /// A peer that has taken nothing of what is sent to it for this time is cut off. `http.write_stall_ms` says
 /// otherwise.
 pub const WRITE_STALL_MS: u64 = 5_000;

@@ -139,10 +139,42 @@ pub trait Store: Send + Sync {
     /// Moves orders of a sale that is over out of the writer's way: at most `max` that wait for no payment.
     /// They are shown as before, and come back when they move once more. Says how many.
     fn archive_orders(&self, sale: SaleId, max: usize, actor: Actor) -> Job<'_, u64>;
+    /// Adds to the audit log what was changed about a gateway.
+    fn note(&self, note: Note) -> Job<'_, ()>;
     /// What operators did, newest first, skipping the first `skip`; at most `max`.
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>>;
     /// Whether the store answers.
     fn ping(&self) -> Job<'_, ()>;
+}
+
+/// An entry of the audit log about something that is no event of a lane.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// Who did it.
+    pub actor: Actor,
+    /// What kind of thing was done.
+    pub action: &'static str,
+    /// To what.
+    pub subject: String,
+    /// How it was.
+    pub before: Value,
+    /// How it is.
+    pub after: Value,
+    /// Why, in the words of whoever did it.
+    pub reason: Option<String>,
+}
+
+impl Note {
+    /// Something that was done to the books, and to what of them: that is gone, or changed, by it.
+    pub fn of_books(actor: &str, action: &'static str, subject: &str, before: Value) -> Self {
+        let (actor, subject) = (actor.into(), subject.to_owned());
+        Self { actor, action, subject, before, after: Value::Null, reason: None }
+    }
+
+    /// What stands in the log of it.
+    fn documents(&self) -> (String, Option<String>) {
+        (self.before.to_string(), (!self.after.is_null()).then(|| self.after.to_string()))
+    }
 }
 
 /// A record of the outbox on its way into the books.

@@ -14,6 +14,8 @@ use tracing::warn;
 
 use crate::clock::{Clock, Millis};
 use crate::metrics::Metrics;
+use crate::notes::Notes;
+use crate::store::Note;
 
 /// One of the switches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +102,7 @@ pub struct Switches {
     /// What the configuration said last. Held while anything is switched.
     configured: Mutex<SwitchSettings>,
     clock: Arc<dyn Clock>,
+    notes: Notes,
 }
 
 struct Cell {
@@ -117,12 +120,17 @@ struct Switched {
     at: Millis,
 }
 
-/// Who switches by configuration.
-const CONFIGURATION: &str = "configuration";
+/// Who changes by configuration.
+pub const CONFIGURATION: &str = "configuration";
 
 impl Switches {
     /// As the configuration has them.
-    pub fn new(settings: SwitchSettings, clock: Arc<dyn Clock>, metrics: &Metrics) -> Self {
+    pub fn new(
+        settings: SwitchSettings,
+        clock: Arc<dyn Clock>,
+        metrics: &Metrics,
+        notes: Notes,
+    ) -> Self {
         let now = clock.now();
         let cell = |switch: Switch| {
             let labels = [("name", switch.as_str().to_owned())];
@@ -139,7 +147,7 @@ impl Switches {
                 changes: metrics.counter("floodgate_switch_changes_total", &labels),
             }
         };
-        Self { cells: Switch::ALL.map(cell), configured: Mutex::new(settings), clock }
+        Self { cells: Switch::ALL.map(cell), configured: Mutex::new(settings), clock, notes }
     }
 
     /// Whether a switch is on.
@@ -195,6 +203,14 @@ impl Switches {
         cell.changes.increment(1);
         // The reason is a person's: quoted, it cannot break the line.
         warn!(switch = switch.as_str(), on, by, ?reason, "switched");
+        self.notes.take(Note {
+            actor: by.into(),
+            action: "switch",
+            subject: switch.as_str().to_owned(),
+            before: json!({ "on": !on }),
+            after: json!({ "on": on }),
+            reason: Some(reason.to_owned()),
+        });
         true
     }
 
@@ -227,7 +243,8 @@ mod tests {
     #[test]
     fn hand_and_configuration() {
         let first = SwitchSettings::default();
-        let switches = Switches::new(first, Arc::new(SystemClock), &Metrics::new());
+        let (notes, mut taken) = Notes::taken();
+        let switches = Switches::new(first, Arc::new(SystemClock), &Metrics::new(), notes);
         assert!(switches.set(Switch::Reservations, false, "ann", "the stock is wrong"));
         assert!(!switches.set(Switch::Reservations, false, "bob", "again"), "it is off already");
         switches.apply(first);
@@ -239,5 +256,17 @@ mod tests {
         switches.apply(SwitchSettings { reservations: false, ..first });
         switches.apply(first);
         assert_eq!((switches.against_reservations(), switches.against_carts()), (None, None));
+        let mut log = Vec::new();
+        while let Ok(note) = taken.try_recv() {
+            log.push((note.actor.to_string(), note.subject, note.after["on"] == true));
+        }
+        let entry = |by: &str, switch: Switch, on| (by.to_owned(), switch.as_str().to_owned(), on);
+        let told = [
+            entry("ann", Switch::Reservations, false),
+            entry(CONFIGURATION, Switch::CartsReadOnly, true),
+            entry(CONFIGURATION, Switch::CartsReadOnly, false),
+            entry(CONFIGURATION, Switch::Reservations, true),
+        ];
+        assert_eq!(log, told);
     }
 }

@@ -78,6 +78,7 @@ async fn serve(
         arguments,
         settings,
         &gateway.metrics,
+        gateway.notes.clone(),
         live(filter.clone(), settings, &gateway),
     );
     let mut ticks = tokio::time::interval(WATCH_EVERY);

@@ -13,6 +13,7 @@ use std::fmt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::Note;
 use crate::clock::Millis;
 
 /// Begins every hash: what is hashed is an entry in this form, and nothing else.
@@ -75,24 +76,25 @@ pub struct Entry<'e> {
 }
 
 impl<'e> Entry<'e> {
-    /// What was done to the books themselves, and to what.
+    /// What no lane tells of; its documents as they stand in the log.
     pub fn of_books(
         seq: i64,
         at: i64,
-        [actor, action, subject]: [&'e str; 3],
+        note: &'e Note,
         before: &'e str,
+        after: Option<&'e str>,
     ) -> Self {
         Self {
             lane: NO_LANE.into(),
             seq,
             at,
-            actor,
-            action,
+            actor: &note.actor,
+            action: note.action,
             sale: "",
-            subject: Some(subject),
+            subject: Some(&note.subject),
             before: Some(before),
-            after: None,
-            reason: None,
+            after,
+            reason: note.reason.as_deref(),
         }
     }
 

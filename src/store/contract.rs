@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::chain::{Entry, Hash};
-use super::{Batch, Care, DeadMark, Digested, Digestible, Holder, Retried, Store, StoreError};
+use super::{
+    Batch, Care, DeadMark, Digested, Digestible, Holder, Note, Retried, Store, StoreError,
+};
 use crate::carts::{CartChange, CartRefusal};
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::engine::{Event, Position, Return};
@@ -607,6 +611,23 @@ pub(crate) async fn the_log_is_chained(books: Books) {
         reason: None,
     };
     assert_eq!(own[0]["hash"], entry.hash(1, Hash::default()).to_string());
+    // What was changed about a gateway is the next link of the chain that is nobody's lane.
+    let note = Note {
+        actor: "ops".into(),
+        action: "switch",
+        subject: "read-only".to_owned(),
+        before: json!({ "on": false }),
+        after: json!({ "on": true }),
+        reason: Some("a test".to_owned()),
+    };
+    books.store.note(note).await.unwrap();
+    let noted = &books.store.audit_log(0, 1).await.unwrap()[0];
+    assert_eq!((&noted["lane"], &noted["link"]), (&json!(-1), &json!(2)));
+    assert_eq!(noted["previous_hash"], own[0]["hash"]);
+    let told = (&noted["actor"], &noted["action"], &noted["subject"], &noted["reason"]);
+    assert_eq!(told, (&json!("ops"), &json!("switch"), &json!("read-only"), &json!("a test")));
+    let was = (&noted["before"]["on"], &noted["after"]["on"]);
+    assert_eq!(was, (&json!(false), &json!(true)));
     // What comes again is logged once.
     let again = Record::of(books.cursor, Millis(9_000), &[restocked(-1, 5, "b")]);
     let digested = books.store.digest(batch(books.cursor, vec![again.into()])).await.unwrap();

@@ -31,7 +31,8 @@ pub(super) use self::archive::record_of;
 
 use self::connect::Target;
 use super::{
-    Batch, Claim, DeadLetter, DeadMark, Digested, Holder, Job, Mend, Retried, Store, StoreError,
+    Batch, Claim, DeadLetter, DeadMark, Digested, Holder, Job, Mend, Note, Retried, Store,
+    StoreError,
 };
 use crate::carts::{Cart, CartChange, CartRefusal};
 use crate::clock::Millis;
@@ -234,6 +235,10 @@ impl Store for PostgresStore {
 
     fn archive_orders(&self, sale: SaleId, max: usize, actor: Actor) -> Job<'_, u64> {
         run!(self.asked, |client| retire::archive(client, &sale, max, &actor))
+    }
+
+    fn note(&self, note: Note) -> Job<'_, ()> {
+        run!(self.asked, |client| log::add_note(client, &note))
     }
 
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {

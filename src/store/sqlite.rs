@@ -22,7 +22,8 @@ use serde_json::Value;
 
 use self::pool::{Pool, Turn};
 use super::{
-    Batch, Claim, DeadLetter, DeadMark, Digested, Holder, Job, Mend, Retried, Store, StoreError,
+    Batch, Claim, DeadLetter, DeadMark, Digested, Holder, Job, Mend, Note, Retried, Store,
+    StoreError,
 };
 use crate::carts::{Cart, CartChange, CartRefusal};
 use crate::engine::{Actor, Position};
@@ -232,6 +233,10 @@ impl Store for SqliteStore {
 
     fn archive_orders(&self, sale: SaleId, max: usize, actor: Actor) -> Job<'_, u64> {
         self.writer.run(Turn::Later, move |books| retire::archive(books, &sale, max, &actor))
+    }
+
+    fn note(&self, note: Note) -> Job<'_, ()> {
+        self.writer.run(Turn::First, move |books| log::add_note(books, &note))
     }
 
     fn audit_log(&self, skip: usize, max: usize) -> Job<'_, Vec<Value>> {

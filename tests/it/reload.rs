@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::binary::{Serving, audit};
 use crate::patience::eventually;
@@ -73,6 +74,17 @@ async fn sighup_changes_a_rate() {
     assert_eq!(said["keys"], "client_address");
     assert_eq!(gateway.metric(SUCCESSFUL).await, 1.0);
     assert_eq!(left(&gateway, "bob").await, 0, "a quota that stays keeps its buckets");
+    let newest = async || {
+        let log = gateway.admin("GET", "/admin/v1/audit-log?limit=1").send().await.expect(200);
+        log["entries"][0].clone()
+    };
+    let entry = eventually("the audit log says so", async || {
+        let entry = newest().await;
+        (entry["after"]["changed"] == json!(["client_address"])).then_some(entry)
+    })
+    .await;
+    assert_eq!((&entry["actor"], &entry["action"]), (&json!("configuration"), &json!("reload")));
+    assert_eq!(entry["after"]["after_restart"], json!(["client_address"]));
     gateway.stop();
     audit(&data);
 }

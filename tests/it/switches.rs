@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::binary::{Serving, run_to};
 use crate::gateway::TestGateway;
+use crate::patience::eventually;
 use crate::request::{Answer, Call};
 use crate::shop::{CONSOLE, SALE, Shop, sale};
 
@@ -213,4 +214,37 @@ async fn by_configuration_and_command() {
     run(2, &["set", "frobnicate", "on", "--reason", "r"]);
     run(2, &["set", "reservations", "on"]);
     gateway.stop();
+}
+
+/// Proves that the audit log says who switched what, when it was changed and why, and nothing where
+/// nothing changed.
+#[tokio::test]
+async fn the_log_knows() {
+    let gateway = TestGateway::start().await;
+    put(&gateway, "read_only", true).await;
+    put(&gateway, "read_only", true).await;
+    put(&gateway, "read_only", false).await;
+    let entries = async || {
+        let log = gateway.admin("GET", "/admin/v1/audit-log").send().await.expect(200);
+        log["entries"].as_array().unwrap().clone()
+    };
+    eventually("both are written", async || (entries().await.len() == 2).then_some(())).await;
+    let told: Vec<Value> = entries()
+        .await
+        .iter()
+        .map(|entry| {
+            json!([
+                entry["actor"],
+                entry["action"],
+                entry["subject"],
+                entry["before"]["on"],
+                entry["after"]["on"],
+                entry["reason"],
+                entry["lane"]
+            ])
+        })
+        .collect();
+    let entry = |on: bool| json!(["admin", "switch", "read_only", !on, on, "for a test", -1]);
+    assert_eq!(told, [entry(false), entry(true)], "newest first");
+    gateway.close().await;
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use metrics::Gauge;
+use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
 use super::super::arguments::ConfigArguments;
@@ -14,6 +15,9 @@ use super::super::config;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Settings, changed_keys};
 use crate::metrics::Metrics;
+use crate::notes::Notes;
+use crate::store::Note;
+use crate::switches::CONFIGURATION;
 
 /// How something takes its new state from the settings.
 type Take = Box<dyn Fn(&Settings) -> Result<(), String>>;
@@ -52,6 +56,9 @@ pub(super) struct Reload<'a> {
     arguments: &'a ConfigArguments,
     /// What the gateway was started with.
     started: &'a Settings,
+    /// What was taken over last.
+    taken: Settings,
+    notes: Notes,
     live: Vec<Live>,
     watched: Vec<(PathBuf, Option<Stamp>)>,
     successful: Gauge,
@@ -67,6 +74,7 @@ impl<'a> Reload<'a> {
         arguments: &'a ConfigArguments,
         started: &'a Settings,
         metrics: &Metrics,
+        notes: Notes,
         live: Vec<Live>,
     ) -> Self {
         let named = arguments.config.clone();
@@ -76,6 +84,8 @@ impl<'a> Reload<'a> {
         let reload = Self {
             arguments,
             started,
+            taken: started.clone(),
+            notes,
             live,
             watched,
             successful: metrics.gauge("floodgate_config_last_reload_successful", &[]),
@@ -99,7 +109,7 @@ impl<'a> Reload<'a> {
     }
 
     /// Reads the configuration again and takes over what is live.
-    pub(super) fn reload(&self) {
+    pub(super) fn reload(&mut self) {
         let settings = match config::load(self.arguments) {
             Ok(loaded) => loaded.settings,
             Err(failure) => {
@@ -117,12 +127,23 @@ impl<'a> Reload<'a> {
                 error!(key, %error, "a part of the configuration was not reloaded; the old one stays");
             }
         }
+        let changed = changed_keys(&self.taken, &settings);
         let mut waiting = changed_keys(self.started, &settings);
         waiting.retain(|key| !self.live.iter().any(|live| live.is_made_from(key)));
         if !waiting.is_empty() {
             let keys = waiting.join(", ");
             warn!(keys, "changed keys are in force after a restart only");
         }
+        // Keys, not their values: some are secrets.
+        self.notes.take(Note {
+            actor: CONFIGURATION.into(),
+            action: "reload",
+            subject: "configuration".to_owned(),
+            before: Value::Null,
+            after: json!({ "changed": changed, "complete": complete, "after_restart": waiting }),
+            reason: None,
+        });
+        self.taken = settings;
         if complete {
             self.succeeded();
             info!("configuration reloaded");

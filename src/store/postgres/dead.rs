@@ -8,7 +8,7 @@ use crate::engine::Actor;
 use crate::sale::LaneId;
 use crate::store::chain::Tip;
 use crate::store::digest::number as numbered;
-use crate::store::{DeadLetter, DeadMark, Digested, Retried, StoreError};
+use crate::store::{DeadLetter, DeadMark, Digested, Note, Retried, StoreError};
 
 /// "settles" in ASCII.
 const SETTLES: i64 = 0x0073_6574_746c_6573;
@@ -136,7 +136,7 @@ async fn find(
 async fn remove(
     transaction: &Transaction<'_>,
     mark: DeadMark,
-    action: &str,
+    action: &'static str,
     letter: &DeadLetter,
     actor: &Actor,
 ) -> Result<Tip, StoreError> {
@@ -147,7 +147,8 @@ async fn remove(
             &[&lane, &epoch, &seq],
         )
         .await?;
-    log::note(transaction, actor, action, &mark.to_string(), &letter.to_json(mark.lane)).await
+    let note = Note::of_books(actor, action, &mark.to_string(), letter.to_json(mark.lane));
+    log::note(transaction, &note).await
 }
 
 /// Until the transaction ends nobody else settles letters or mends the books: each gets the next number

@@ -8,12 +8,12 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::{instant, millis, number, whole};
+use super::{dead, instant, millis, number, whole};
 use crate::sale::LaneId;
 use crate::sqlite::as_sql;
-use crate::store::StoreError;
 use crate::store::chain::{Entry, Hash, Link, LogRow, NO_LANE, Tip};
 use crate::store::digest::LogEntry;
+use crate::store::{Note, StoreError};
 
 const COLUMNS: &str = "lane, seq, at, actor, action, sale_id, subject, before::text, after::text, \
                        reason, link, previous_hash, hash";
@@ -67,23 +67,27 @@ pub(super) async fn write(
 }
 
 /// Notes what was done to the books themselves, by whoever does that alone; says where the chain ends then.
-pub(super) async fn note(
-    transaction: &Transaction<'_>,
-    actor: &str,
-    action: &str,
-    subject: &str,
-    before: &Value,
-) -> Result<Tip, StoreError> {
+pub(super) async fn note(transaction: &Transaction<'_>, note: &Note) -> Result<Tip, StoreError> {
     // What is hashed is what is kept: whole milliseconds.
     let now = transaction.query_one("SELECT date_trunc('milliseconds', now())", &[]).await?;
     let now: SystemTime = now.get(0);
     let seq = number(noted(transaction).await?.saturating_add(1));
-    let before = before.to_string();
-    let entry = Entry::of_books(seq, as_sql(millis(now).0), [actor, action, subject], &before);
+    let (before, after) = note.documents();
+    let entry = Entry::of_books(seq, as_sql(millis(now).0), note, &before, after.as_deref());
     let mut tip = tip(transaction, NO_LANE).await?;
     let link = tip.add(&entry);
     add(transaction, NO_LANE, &[(now, entry, link)]).await?;
     Ok(tip)
+}
+
+/// The same as a transaction of its own.
+pub(super) async fn add_note(client: &mut Client, entry: &Note) -> Result<(), StoreError> {
+    let transaction = client.transaction().await?;
+    dead::settle_alone(&transaction).await?;
+    let tip = note(&transaction, entry).await?;
+    transaction.commit().await?;
+    tell(tip);
+    Ok(())
 }
 
 /// Says where the chain of such notes ends.

@@ -9,7 +9,7 @@ use crate::carts::CartKey;
 use crate::clock::{Clock, SystemClock};
 use crate::orders::lines_json;
 use crate::sale::PaymentRef;
-use crate::store::{Mend, StoreError};
+use crate::store::{Mend, Note, StoreError};
 
 pub(super) async fn mend(
     client: &mut Client,
@@ -110,7 +110,8 @@ pub(super) async fn mend(
         };
     }
     let rows = serde_json::json!({ "mends": mends.len(), "rows": changed });
-    let tip = log::note(&transaction, "reconcile", "repair", "books", &rows).await?;
+    let note = Note::of_books("reconcile", "repair", "books", rows);
+    let tip = log::note(&transaction, &note).await?;
     if shared {
         news::tell(&transaction, None, &carts).await?;
     }

@@ -6,8 +6,8 @@ use serde_json::json;
 use super::{dead, id, log, number};
 use crate::engine::Actor;
 use crate::sale::SaleId;
-use crate::store::StoreError;
 use crate::store::digest::OrderKey;
+use crate::store::{Note, StoreError};
 
 /// Moves orders out of the way; their carts' versions stay what they are.
 pub(super) async fn archive(
@@ -39,8 +39,8 @@ pub(super) async fn archive(
     let mut logged = None;
     if moved > 0 {
         let orders = json!({ "sale": sale.as_str(), "orders": moved });
-        let noted = log::note(&transaction, actor, "archive orders", sale.as_str(), &orders);
-        logged = Some(noted.await?);
+        let note = Note::of_books(actor, "archive orders", sale.as_str(), orders);
+        logged = Some(log::note(&transaction, &note).await?);
     }
     transaction.commit().await?;
     logged.into_iter().for_each(log::tell);

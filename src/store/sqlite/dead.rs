@@ -10,7 +10,7 @@ use crate::sale::LaneId;
 use crate::sqlite::as_sql;
 use crate::store::chain::Tip;
 use crate::store::digest::number;
-use crate::store::{DeadLetter, DeadMark, Digested, Retried, StoreError};
+use crate::store::{DeadLetter, DeadMark, Digested, Note, Retried, StoreError};
 
 /// Puts letters aside, within the transaction that digests the others.
 pub(super) fn put_aside(
@@ -115,14 +115,15 @@ fn find(transaction: &Transaction<'_>, mark: DeadMark) -> rusqlite::Result<Optio
 fn remove(
     transaction: &Transaction<'_>,
     mark: DeadMark,
-    action: &str,
+    action: &'static str,
     letter: &DeadLetter,
     actor: &Actor,
 ) -> rusqlite::Result<Tip> {
     transaction
         .prepare_cached("DELETE FROM dead_letters WHERE lane = ?1 AND epoch = ?2 AND seq = ?3")?
         .execute(key(mark))?;
-    log::note(transaction, actor, action, &mark.to_string(), &letter.to_json(mark.lane))
+    let note = Note::of_books(actor, action, &mark.to_string(), letter.to_json(mark.lane));
+    log::note(transaction, &note)
 }
 
 fn key(mark: DeadMark) -> [i64; 3] {

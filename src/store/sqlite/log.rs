@@ -1,6 +1,6 @@
 //! The audit log: who did what, each entry chained to the one before it.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use serde_json::Value;
 
 use crate::clock::{Clock, SystemClock};
@@ -8,6 +8,7 @@ use crate::sale::LaneId;
 use crate::sqlite::{as_sql, from_sql};
 use crate::store::chain::{Entry, Hash, LogRow, NO_LANE, Tip};
 use crate::store::digest::LogEntry;
+use crate::store::{Note, StoreError};
 
 const COLUMNS: &str = "lane, seq, at, actor, action, sale_id, subject, before, after, reason, link, \
                        previous_hash, hash";
@@ -49,19 +50,22 @@ pub(super) fn write(
 }
 
 /// Notes what was done to the books themselves; says where the chain ends then.
-pub(super) fn note(
-    transaction: &Transaction<'_>,
-    actor: &str,
-    action: &str,
-    subject: &str,
-    before: &Value,
-) -> rusqlite::Result<Tip> {
+pub(super) fn note(transaction: &Transaction<'_>, note: &Note) -> rusqlite::Result<Tip> {
     let (seq, at) = (as_sql(noted(transaction)?.saturating_add(1)), as_sql(SystemClock.now().0));
-    let before = before.to_string();
-    let entry = Entry::of_books(seq, at, [actor, action, subject], &before);
+    let (before, after) = note.documents();
+    let entry = Entry::of_books(seq, at, note, &before, after.as_deref());
     let mut tip = tip(transaction, NO_LANE.into())?;
     add(transaction, &mut tip, &entry)?;
     Ok(tip)
+}
+
+/// The same as a transaction of its own.
+pub(super) fn add_note(books: &mut Connection, entry: &Note) -> Result<(), StoreError> {
+    let transaction = books.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let tip = note(&transaction, entry)?;
+    transaction.commit()?;
+    tell(tip);
+    Ok(())
 }
 
 /// Says where the chain of such notes ends.

@@ -8,7 +8,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::orders::lines_json;
 use crate::sale::PaymentRef;
 use crate::sqlite::as_sql;
-use crate::store::{Mend, StoreError};
+use crate::store::{Mend, Note, StoreError};
 
 pub(super) fn mend(
     connection: &mut Connection,
@@ -87,7 +87,8 @@ pub(super) fn mend(
         };
     }
     let rows = serde_json::json!({ "mends": mends.len(), "rows": changed });
-    let tip = log::note(&transaction, "reconcile", "repair", "books", &rows)?;
+    let note = Note::of_books("reconcile", "repair", "books", rows);
+    let tip = log::note(&transaction, &note)?;
     transaction.commit()?;
     log::tell(tip);
     Ok(changed as u64)

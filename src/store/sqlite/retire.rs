@@ -7,8 +7,8 @@ use super::log;
 use crate::engine::Actor;
 use crate::sale::SaleId;
 use crate::sqlite::as_sql;
-use crate::store::StoreError;
 use crate::store::digest::OrderKey;
+use crate::store::{Note, StoreError};
 
 /// Moves orders out of the way; their carts' versions stay what they are.
 pub(super) fn archive(
@@ -41,7 +41,8 @@ pub(super) fn archive(
     let mut logged = None;
     if moved > 0 {
         let orders = json!({ "sale": sale.as_str(), "orders": moved });
-        logged = Some(log::note(&transaction, actor, "archive orders", sale.as_str(), &orders)?);
+        let note = Note::of_books(actor, "archive orders", sale.as_str(), orders);
+        logged = Some(log::note(&transaction, &note)?);
     }
     transaction.commit()?;
     logged.into_iter().for_each(log::tell);
