@@ -201,7 +201,7 @@ mod tests {
         let crowd = Crowd { buyers: 1_000_000, over_ms: 1_000, stock: 1_000 };
         let (gateways, course) = gateways_for(&COSTS, &crowd, &FLEET, 1_000.0).unwrap();
         // A core gives 100 000 answers in a second, and may be a second behind at the end.
-        assert_eq!(gateways, 6, "{course:?}");
+        assert_eq!(gateways, 5, "{course:?}");
         let few = Crowd { buyers: 10_000, ..crowd };
         assert_eq!(gateways_for(&COSTS, &few, &FLEET, 1_000.0).unwrap().0, 1);
         assert!(simulate(&COSTS, &crowd, &Fleet { cores: 0, ..FLEET }).is_none());
