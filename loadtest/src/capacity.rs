@@ -109,7 +109,8 @@ pub fn simulate(costs: &Costs, crowd: &Crowd, fleet: &Fleet) -> Option<Course> {
         shed += turned_away;
         left -= taken;
         if left == 0 && sold_out_ms.is_none() {
-            sold_out_ms = Some(ms + at_ledger as u64);
+            let decided = at_gateway + waiting.ledger / 1e3;
+            sold_out_ms = Some(ms + decided as u64);
         }
         waiting.gateways = (waiting.gateways - power).max(0.0);
         waiting.ledger = (waiting.ledger - 1e3).max(0.0);
