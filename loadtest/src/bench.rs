@@ -78,7 +78,7 @@ pub struct BenchOptions {
     /// Where the baselines are
     #[arg(long, value_name = "DIR", default_value = "loadtest/baselines")]
     baselines: PathBuf,
-    /// Write each suite's figures to DIR/<suite>.json and its plot to DIR/<suite>.svg
+    /// Write each suite's figures to DIR/<suite>.json, its table to .txt and its plot to .svg
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Further arguments of `floodgate serve`
@@ -139,6 +139,8 @@ fn keep(dir: &Path, report: &Report) -> Result<(), Failure> {
     let path = dir.join(format!("{}.json", report.suite));
     let text = serde_json::to_string_pretty(report).map_err(Failure::failed)?;
     std::fs::write(&path, text + "\n").map_err(|bad| said(&path, &bad))?;
+    let path = dir.join(format!("{}.txt", report.suite));
+    std::fs::write(&path, report.to_string()).map_err(|bad| said(&path, &bad))?;
     let path = dir.join(format!("{}.svg", report.suite));
     plot::draw(&path, report).map_err(|bad| said(&path, &bad))
 }

@@ -113,3 +113,6 @@ pub const CAPACITY_SECONDS: Duration = Duration::from_secs(3);
 
 /// Gateways that the simulation of capacity tries at most.
 pub const CAPACITY_GATEWAYS_MAX: u64 = 1_024;
+
+/// Connections that an open loop opens at once before it begins.
+pub const CONNECTING_MAX: usize = 128;

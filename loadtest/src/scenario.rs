@@ -17,7 +17,7 @@ pub use outcome::Outcome;
 pub use workload::Workload;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -133,8 +133,7 @@ async fn capacity(
 /// The sale as the ops API takes it, and what must come of it.
 fn sale(scenario: &Scenario, workload: &Workload) -> Result<(SaleSpec, Wanted), ScenarioError> {
     let section = &scenario.sale;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    let now = jiff::Timestamp::now().as_millisecond();
     let at = |after: Option<u64>| {
         after.map(|ms| now.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)))
     };

@@ -113,3 +113,8 @@ await redis.hset(sale, {
 });
 await redis.hset(stock, ITEM, STOCK);
 await app.listen({ host: '127.0.0.1', port: Number(PORT), backlog: 4096 });
+
+process.once('SIGTERM', async () => {
+  await app.close();
+  redis.disconnect();
+});

@@ -43,7 +43,7 @@ impl Contender {
     /// Starts it, with an open sale of `stock` units and one per user.
     pub async fn start(self, options: &BenchOptions, stock: u64) -> Result<Running, Failure> {
         let kind = match self {
-            Self::Bare => Kind::Other(bare().await?),
+            Self::Bare => Kind::Other(Box::new(bare().await?)),
             Self::Floodgate { redis, postgres } => {
                 let backends = Backends::start(redis, postgres)?;
                 let binary = options.floodgate()?;
@@ -54,9 +54,11 @@ impl Contender {
                 Kind::Floodgate(Box::new(gateway))
             }
             Self::Fastify(durable) => {
-                Kind::Other(fastify(&options.baselines, durable, stock).await?)
+                Kind::Other(Box::new(fastify(&options.baselines, durable, stock).await?))
             }
-            Self::Nginx(durable) => Kind::Other(nginx(&options.baselines, durable, stock).await?),
+            Self::Nginx(durable) => {
+                Kind::Other(Box::new(nginx(&options.baselines, durable, stock).await?))
+            }
         };
         Ok(Running { kind })
     }
@@ -71,7 +73,7 @@ pub struct Running {
 #[derive(Debug)]
 enum Kind {
     Floodgate(Box<Gateway>),
-    Other(Other),
+    Other(Box<Other>),
 }
 
 #[derive(Debug)]

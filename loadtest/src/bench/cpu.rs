@@ -72,6 +72,7 @@ fn parse(text: &str) -> Option<Duration> {
 pub struct Machine {
     total: u64,
     stolen: u64,
+    idle: u64,
 }
 
 impl Machine {
@@ -90,7 +91,8 @@ impl Machine {
         let fields = text.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
         // The times of guests, which come ninth and tenth, are within the first ones.
         let ticks: Vec<u64> = fields.take(8).map_while(|field| field.parse().ok()).collect();
-        Some(Self { total: ticks.iter().sum(), stolen: *ticks.get(7)? })
+        let idle = ticks.get(3)? + ticks.get(4)?;
+        Some(Self { total: ticks.iter().sum(), stolen: *ticks.get(7)?, idle })
     }
 
     /// The share of the time since then in which the host let others run although this machine had
@@ -98,6 +100,15 @@ impl Machine {
     pub fn stolen_since(self, then: Self) -> f64 {
         let total = self.total.saturating_sub(then.total).max(1);
         self.stolen.saturating_sub(then.stolen) as f64 / total as f64
+    }
+
+    /// The share of the time since then that neither was idle or stolen nor went to those who used
+    /// `known` of it, 0 to 1: what else ran on this machine.
+    pub fn others_since(self, then: Self, known: Duration) -> f64 {
+        let total = self.total.saturating_sub(then.total).max(1);
+        let away = (self.stolen + self.idle).saturating_sub(then.stolen + then.idle);
+        let known = known.as_secs_f64() * TICKS_PER_SECOND as f64;
+        ((total.saturating_sub(away) as f64 - known) / total as f64).max(0.0)
     }
 }
 
@@ -111,9 +122,12 @@ mod tests {
     #[test]
     fn stolen_time() {
         let then = Machine::parse("cpu  10 0 10 70 5 0 0 5 3 3\ncpu0 1 2 3\n").unwrap();
-        assert_eq!(then, Machine { total: 100, stolen: 5 });
-        let now = Machine { total: 200, stolen: 30 };
+        assert_eq!(then, Machine { total: 100, stolen: 5, idle: 75 });
+        let now = Machine { total: 200, stolen: 30, idle: 95 };
         assert!((now.stolen_since(then) - 0.25).abs() < 1e-9);
+        // Of the other 55 ticks 40 are known.
+        let others = now.others_since(then, Duration::from_millis(400));
+        assert!((others - 0.15).abs() < 1e-9, "{others}");
         assert_eq!(Machine::parse("intr 1"), None);
         assert!(Machine::now().is_ok());
     }

@@ -19,7 +19,7 @@ pub const AMPLE: u64 = 100_000_000;
 /// How long a measurement takes, unless said otherwise.
 const SECONDS: f64 = 2.0;
 /// The least seconds after which Node has compiled what it runs.
-const FASTIFY_WARMUP: f64 = 3.0;
+const FASTIFY_WARMUP: f64 = 6.0;
 /// How long the writer may take to digest a run.
 pub const DRAIN: Duration = Duration::from_secs(300);
 

@@ -129,7 +129,7 @@ impl Report {
     fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<10} {:>22} {:>9} {:>11} {:>7} {:>7} {:>7} {:>14} {:>9} {:>9} {:>9} {:>7} {:>8} {:>7}",
+            "{:<10} {:>22} {:>9} {:>11} {:>7} {:>7} {:>7} {:>18} {:>9} {:>9} {:>9} {:>7} {:>8} {:>7} {:>7}",
             "medians",
             "accepted/s",
             "refused/s",
@@ -143,7 +143,8 @@ impl Report {
             "load µs",
             "MiB",
             "B/res",
-            "stolen"
+            "stolen",
+            "others"
         )?;
         for name in self.contenders() {
             let of = |value: fn(&Sample) -> Option<f64>| self.spread(name, value);
@@ -155,7 +156,7 @@ impl Report {
             let cpu = of(|s| Some(s.cpu_us));
             writeln!(
                 f,
-                "{name:<10} {:>22} {:>9} {:>11} {:>7} {:>7} {:>7} {:>14} {:>9} {:>9} {:>9} {:>7} {:>8} {:>6}%",
+                "{name:<10} {:>22} {:>9} {:>11} {:>7} {:>7} {:>7} {:>18} {:>9} {:>9} {:>9} {:>7} {:>8} {:>6}% {:>6}%",
                 format!("{:.0} ({:.0}-{:.0})", accepted.median, accepted.min, accepted.max),
                 maybe(|s| Some(s.refused_per_second), 0),
                 maybe(|s| s.persisted_per_second, 0),
@@ -169,6 +170,7 @@ impl Report {
                 maybe(|s| Some(s.rss_mib), 0),
                 maybe(|s| s.redis_bytes, 0),
                 maybe(|s| Some(s.stolen * 100.0), 1),
+                maybe(|s| Some(s.others * 100.0), 1),
             )?;
         }
         Ok(())

@@ -41,6 +41,8 @@ pub struct Sample {
     pub redis_bytes: Option<f64>,
     /// The share of the machine's CPU time that the host gave to others, 0 to 1.
     pub stolen: f64,
+    /// The share of it that went to neither of those above: what else ran here.
+    pub others: f64,
     /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
     /// Requests without an answer, by cause.
@@ -96,6 +98,12 @@ impl Sample {
         });
         let grown = after.redis_bytes.zip(before.redis_bytes);
         let latency = &stats.latency_percentiles;
+        let known = (after.server - before.server)
+            + (after.generator - before.generator)
+            + after.redis.unwrap_or_default()
+            + after.postgres.unwrap_or_default()
+            - before.redis.unwrap_or_default()
+            - before.postgres.unwrap_or_default();
         Self {
             contender: contender.to_owned(),
             accepted_per_second: accepted as f64 / seconds,
@@ -113,6 +121,7 @@ impl Sample {
                 .filter(|_| accepted > 0)
                 .map(|(after, before)| after.saturating_sub(before) as f64 / accepted as f64),
             stolen: after.machine.stolen_since(before.machine),
+            others: after.machine.others_since(before.machine, known),
             statuses: statuses.clone(),
             errors: stats.error_distribution.clone(),
         }

@@ -37,6 +37,11 @@ impl Multiplexed {
         Ok(Answer::of_parts(parts.status.as_u16(), &parts.headers, &body))
     }
 
+    /// Connects if necessary.
+    pub(super) async fn ready(&self) -> Result<(), Broken> {
+        self.sender().await.map(drop)
+    }
+
     async fn sender(&self) -> Result<SendRequest<Full<Bytes>>, Broken> {
         let mut shared = self.sender.lock().await;
         if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {

@@ -40,7 +40,7 @@ pub(super) async fn run(
 ) -> Result<(OpenReport, Seen), RigError> {
     plan.check()?;
     let (tally, queue) = (Tally::new(plan.phases.len())?, Queue::new());
-    let lines = Line::all(&plan);
+    let lines = Line::connect_all(Line::all(&plan)).await;
     let run = Arc::new(Run { plan, render, queue, tally, began: Instant::now() });
     let mut tasks = JoinSet::new();
     for line in lines {

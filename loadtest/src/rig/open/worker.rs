@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::task::JoinSet;
+
 use super::Run;
 use super::queue::Try;
+use crate::limits::CONNECTING_MAX;
 use crate::rig::Render;
 use crate::rig::answer::Answer;
 use crate::rig::connection::{Broken, Connection};
@@ -32,6 +35,35 @@ impl Line {
                     .map(Self::Http2)
                     .collect()
             }
+        }
+    }
+
+    /// Opens what will be needed, so that a run does not begin with a crowd of handshakes. What cannot
+    /// be opened yet is opened when it is used.
+    pub(super) async fn connect_all(lines: Vec<Self>) -> Vec<Self> {
+        let (mut opening, mut open) = (JoinSet::new(), Vec::with_capacity(lines.len()));
+        for mut line in lines {
+            if opening.len() >= CONNECTING_MAX
+                && let Some(Ok(line)) = opening.join_next().await
+            {
+                open.push(line);
+            }
+            opening.spawn(async move {
+                line.connect().await;
+                line
+            });
+        }
+        while let Some(done) = opening.join_next().await {
+            open.extend(done);
+        }
+        open
+    }
+
+    async fn connect(&mut self) {
+        match self {
+            Self::Http1 { connection, keep_alive: true } => drop(connection.ready().await),
+            Self::Http1 { keep_alive: false, .. } => {}
+            Self::Http2(line) => drop(line.ready().await),
         }
     }
 
