@@ -30,6 +30,5 @@ run() { echo "$1"; shift; oha "$@" "$url" | { command -v jq >/dev/null && jq -c 
 run 'as fast as it goes, 128 connections' "${post[@]}" -n 100000 -c 128
 run 'open loop: 2,000 a second, late starts charged' "${post[@]}" -z 5s -c 128 -q 2000 --latency-correction
 run 'a connection for each request' "${post[@]}" -n 10000 -c 64 --disable-keepalive
-run 'HTTP/2, 8 streams on each of 16 connections' "${post[@]}" -n 50000 -c 16 -p 8 --http2
 
 "$bin/floodgate" audit --data-dir "$dir"

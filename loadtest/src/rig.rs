@@ -14,6 +14,7 @@ mod response;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use answer::ReservationId;
 pub(crate) use answer::reservation_of;
@@ -22,6 +23,7 @@ pub use plan::{Backoff, OpenPlan, Phase, Protocol, Retry};
 pub use request::{GetRequest, ReserveRequest};
 pub use response::{BadResponse, Head, parse};
 pub use stats::{LatencyPercentiles, Rps, Stats, Summary};
+pub use tls::Tls;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use floodgate_loadtest::limits::CONNECTIONS_DEFAULT;
 use floodgate_loadtest::rig::{
     self, Backoff, GetRequest, OpenPlan, Phase, Protocol, Render, ReserveRequest, Retry, Stats,
-    Until,
+    Tls, Until,
 };
 
 use super::{Failure, address, block_on, print, print_json};
@@ -69,9 +70,15 @@ pub struct OpenOptions {
     /// Seconds of each phase, if there are several and they differ
     #[arg(long, value_delimiter = ',', value_name = "SECONDS")]
     phases: Vec<f64>,
-    /// Speak HTTP/2
+    /// Speak HTTP/2; with --ca as the product does, else without TLS
     #[arg(long)]
     http2: bool,
+    /// By TLS, to whom this file's certificates vouch for
+    #[arg(long, value_name = "PEM", requires = "http2")]
+    ca: Option<PathBuf>,
+    /// The name in the server's certificate
+    #[arg(long, requires = "ca", default_value = "localhost")]
+    server_name: String,
     /// A connection for each request
     #[arg(long, conflicts_with = "http2")]
     no_keep_alive: bool,
@@ -130,6 +137,12 @@ fn plan(options: &OpenOptions) -> Result<OpenPlan, Failure> {
     Ok(OpenPlan {
         connections: load.connections,
         protocol: if options.http2 { Protocol::HTTP2 } else { Protocol::Http1 },
+        tls: options
+            .ca
+            .as_ref()
+            .map(|ca| Tls::http2(ca, &options.server_name))
+            .transpose()
+            .map_err(Failure::failed)?,
         keep_alive: !options.no_keep_alive,
         phases,
         retry: Retry {

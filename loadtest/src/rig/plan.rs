@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::RigError;
+use super::{RigError, Tls};
 use crate::limits::{
     BACKOFF_FIRST, BACKOFF_MAX_DEFAULT, CONNECTIONS_DEFAULT, CONNECTIONS_MAX, OPEN_VISITS_MAX,
     PATIENCE_DEFAULT, REQUEST_DEADLINE, STREAMS_DEFAULT,
@@ -19,6 +19,8 @@ pub struct OpenPlan {
     pub connections: usize,
     /// What is spoken.
     pub protocol: Protocol,
+    /// HTTP/2 by TLS; without it, by prior knowledge.
+    pub tls: Option<Tls>,
     /// A connection takes more than one request. HTTP/2 always does.
     pub keep_alive: bool,
     /// One after the other.
@@ -36,7 +38,7 @@ pub struct OpenPlan {
 pub enum Protocol {
     /// HTTP/1.1: one request at a time on a connection.
     Http1,
-    /// HTTP/2 without TLS, by prior knowledge: so many requests at a time on a connection.
+    /// HTTP/2: so many requests at a time on a connection.
     Http2 {
         /// Requests under way on one connection, at most.
         streams: usize,
@@ -153,6 +155,7 @@ impl OpenPlan {
             targets: vec![target],
             connections: CONNECTIONS_DEFAULT,
             protocol: Protocol::Http1,
+            tls: None,
             keep_alive: true,
             phases: vec![Phase { name: "all".to_owned(), rate, time }],
             retry: Retry::default(),

@@ -105,8 +105,6 @@ impl GatewaySpec {
 pub struct Clients {
     /// Connections, at most.
     pub connections: usize,
-    /// They speak HTTP/2.
-    pub http2: bool,
     /// A connection takes more than one request.
     pub keep_alive: bool,
     /// They send an `Idempotency-Key`, the same with every try.
@@ -127,7 +125,6 @@ impl Default for Clients {
     fn default() -> Self {
         Self {
             connections: CONNECTIONS_DEFAULT,
-            http2: false,
             keep_alive: true,
             keys: false,
             same: 1,
@@ -256,7 +253,8 @@ impl Scenario {
         Ok(OpenPlan {
             targets: vec![target],
             connections: clients.connections,
-            protocol: if clients.http2 { Protocol::HTTP2 } else { Protocol::Http1 },
+            protocol: Protocol::Http1,
+            tls: None,
             keep_alive: clients.keep_alive,
             phases: self.phases.iter().map(phase).collect::<Result<_, _>>()?,
             retry: Retry {

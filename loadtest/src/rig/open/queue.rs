@@ -38,6 +38,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new() -> Self {
+        // Bounded by who is inside: nobody is in it twice, and a plan has a bound of its own.
         let (again, coming) = mpsc::channel();
         let (due, coming) = (Mutex::new(VecDeque::new()), Mutex::new(coming));
         Self { due, ready: Semaphore::new(0), again, coming, inside: AtomicU64::new(0) }

@@ -29,7 +29,8 @@ impl Line {
         match plan.protocol {
             Protocol::Http1 => (0..plan.connections).map(http1).collect(),
             Protocol::Http2 { streams } => {
-                let shared = (0..plan.connections).map(|n| Multiplexed::new(target(n)));
+                let shared =
+                    (0..plan.connections).map(|n| Multiplexed::new(target(n), plan.tls.clone()));
                 shared
                     .flat_map(|line| std::iter::repeat_n(line, streams))
                     .map(Self::Http2)
