@@ -38,7 +38,6 @@ use crate::ledger::embedded::{self, DataDirLock, Owners};
 use crate::ledger::redis;
 use crate::ledger::redis::server::Server;
 use crate::ledger::{Durability, Ledger};
-use crate::limits;
 use crate::metrics::Metrics;
 use crate::notes::Notes;
 use crate::outbox::{Outbox, OutboxError, OutboxStream, OutboxTable};
@@ -202,7 +201,6 @@ impl Gateway {
             progress: progress.clone(),
             metrics: Arc::clone(&metrics),
             durability: settings.promised(),
-            backlog: Duration::from_millis(limits::BACKLOG_MS),
             buckets: Arc::clone(&buckets),
         }));
         let (stop_writer, writer_stops) = watch::channel(false);

@@ -43,7 +43,6 @@ pub struct Gate {
     progress: Progress,
     metrics: Arc<Metrics>,
     durability: Durability,
-    backlog: Duration,
     buckets: Arc<Buckets>,
     passed: Counter,
     refused_by_sale: Counter,
@@ -64,8 +63,6 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What a 201 promises.
     pub durability: Durability,
-    /// How long a new reservation may have to wait for its lane.
-    pub backlog: Duration,
     /// The token buckets.
     pub buckets: Arc<Buckets>,
 }
@@ -140,8 +137,7 @@ impl From<RateLimited> for Denied {
 impl Gate {
     /// A gate of these parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { ledger, catalog, clock, progress, metrics, durability, buckets, backlog } =
-            parts;
+        let Parts { ledger, catalog, clock, progress, metrics, durability, buckets } = parts;
         let counter = |gate: &str, outcome: &str| {
             let labels = [("gate", gate.to_owned()), ("outcome", outcome.to_owned())];
             metrics.counter("floodgate_admission_total", &labels)
@@ -157,7 +153,6 @@ impl Gate {
             progress,
             metrics,
             durability,
-            backlog,
             buckets,
         }
     }
@@ -286,7 +281,7 @@ impl Gate {
 
     /// Whether the lane is too far behind the requests, or the books behind the lane, for more to be added.
     fn is_backlogged(&self, lane: LaneId) -> bool {
-        self.ledger.wait(lane) > self.backlog
+        self.ledger.wait(lane) > self.buckets.backlog()
             || admission::is_backlogged(*self.ledger.head(lane).borrow(), self.progress.of(lane))
     }
 

@@ -218,8 +218,11 @@ pub const WRITER_DRAIN_MS: u64 = 5_000;
 pub const WRITER_IDLE_MS: u64 = 250;
 /// Waits between tries of a writer whose store fails: from the first to the longest, in milliseconds.
 pub const WRITER_BACKOFF_MS: (u64, u64) = (50, 5_000);
-/// A new reservation that would have to wait longer for its lane gets `overloaded` at once.
+/// A new reservation that would have to wait longer for its lane gets `overloaded` at once, unless the
+/// configuration says otherwise.
 pub const BACKLOG_MS: u64 = 250;
+/// And what it may say: nobody waits longer than this for an answer.
+pub const BACKLOG_MS_MAX: u64 = LEDGER_REPLY_MS;
 /// Events between the ledger and the store. Above it new reservations are refused as `overloaded`.
 pub const BACKLOG_EVENTS_MAX: u64 = 2_000_000;
 

@@ -52,6 +52,7 @@ pub struct Buckets {
 struct Set {
     buckets: [Option<Arc<Bucket>>; Limit::ALL.len()],
     patience: Duration,
+    backlog: Duration,
     headers: HeaderStyle,
 }
 
@@ -82,6 +83,7 @@ impl Buckets {
         let none = Set {
             buckets: Default::default(),
             patience: Duration::ZERO,
+            backlog: Duration::ZERO,
             headers: HeaderStyle::Off,
         };
         let set = ArcSwap::from_pointee(Set::of(settings, &none, &counters));
@@ -105,6 +107,11 @@ impl Buckets {
     /// What a user is told who asks more often than that.
     pub fn limited_by_all(&self, quota: &Quota, wait: Duration) -> RateLimited {
         RateLimited(Standing::new(Limit::PerUser, quota, 0, wait, self.set.load().headers))
+    }
+
+    /// How long a new reservation may have to wait for its lane.
+    pub fn backlog(&self) -> Duration {
+        self.set.load().backlog
     }
 
     /// Lets a write through, perhaps after a wait; or refuses it. Nothing else is done.
@@ -232,7 +239,8 @@ impl Set {
             let counters = &counters[limit.index()];
             Some(kept.unwrap_or_else(|| Arc::new(Bucket::new(quota, counters.clone()))))
         });
-        Self { buckets, patience: settings.patience(), headers: settings.headers }
+        let backlog = Duration::from_millis(settings.backlog_ms);
+        Self { buckets, patience: settings.patience(), backlog, headers: settings.headers }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
-/// Keys of the token buckets. All of them can be changed while running.
+/// Keys of admission. All of them can be changed while running.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdmissionSettings {
@@ -29,6 +29,8 @@ pub struct AdmissionSettings {
     pub mode: Mode,
     /// With `smooth`: the longest that a request is made to wait, in milliseconds.
     pub smooth_max_ms: u64,
+    /// A new reservation that would wait longer for its lane is refused at once; in milliseconds.
+    pub backlog_ms: u64,
     /// Which headers tell clients of their limits.
     pub headers: HeaderStyle,
 }
@@ -94,6 +96,7 @@ impl Default for AdmissionSettings {
             },
             mode: Mode::Refuse,
             smooth_max_ms: 500,
+            backlog_ms: limits::BACKLOG_MS,
             headers: HeaderStyle::Draft11,
         }
     }
@@ -135,6 +138,9 @@ impl AdmissionSettings {
         }
         if self.smooth_max_ms > limits::SMOOTH_MS_MAX {
             faults.push(format!("admission.smooth_max_ms must be 0 to {}", limits::SMOOTH_MS_MAX));
+        }
+        if !(1..=limits::BACKLOG_MS_MAX).contains(&self.backlog_ms) {
+            faults.push(format!("admission.backlog_ms must be 1 to {}", limits::BACKLOG_MS_MAX));
         }
         faults
     }
@@ -204,10 +210,11 @@ mod tests {
             global: bad(1.0, u32::MAX),
             reads: ReadSettings { per_user: bad(0.001, 1_000), per_ip: bad(1e-9, 1) },
             smooth_max_ms: u64::MAX,
+            backlog_ms: 0,
             ..AdmissionSettings::default()
         };
         let faults = settings.faults();
-        assert_eq!(faults.len(), 7, "{faults:?}");
+        assert_eq!(faults.len(), 8, "{faults:?}");
         for (fault, key) in faults.iter().zip([
             "per_user.rate",
             "per_ip.rate",
@@ -216,6 +223,7 @@ mod tests {
             "reads.per_user:",
             "reads.per_ip.rate",
             "smooth_max_ms",
+            "backlog_ms",
         ]) {
             assert!(fault.starts_with(&format!("admission.{key}")), "{key}: {fault}");
         }

@@ -28,11 +28,16 @@ struct Rig {
 
 impl Rig {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(more: &[&str]) -> Self {
         let (dir, redis) =
             (tempfile::tempdir().unwrap(), RedisServer::start(Keeps::Everything).unwrap());
         let proxy = FaultProxy::start(redis.address()).unwrap();
         let url = format!("redis://{}", proxy.address());
         let settings = ["--redis-url", &url, "--set", BATCH, "--set", "ledger.in_flight=1"];
+        let settings = [&settings, more].concat();
         let gateway = Serving::start_with(dir.path(), &settings).await;
         gateway.sell_consoles(1_000).await;
         Self { dir, redis, proxy, gateway }
@@ -88,6 +93,23 @@ async fn nobody_waits_too_long() {
         (answer.status == 201).then_some(())
     })
     .await;
+    rig.stop().await;
+}
+
+/// Proves that with a larger budget whoever comes into the same backlog waits in it, and is served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_budget_is_the_operators() {
+    let rig = Rig::start_with(&["--set", "admission.backlog_ms=2000"]).await;
+    rig.proxy.delay(SLOW);
+    let (crowd, _) = rig.crowd();
+    eventually("there is a backlog", async || {
+        (rig.lane("floodgate_lane_wait_seconds").await > 0.25).then_some(())
+    })
+    .await;
+    rig.gateway.want("late", CONSOLE, 1).send().await.expect(201);
+    for answer in crowd.join_all().await {
+        answer.expect(201);
+    }
     rig.stop().await;
 }
 
