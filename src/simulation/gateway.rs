@@ -122,7 +122,6 @@ impl Gateway {
             buckets: Arc::new(Buckets::new(&AdmissionSettings::unlimited(), &metrics)),
             metrics,
             durability: common.durability,
-            backlog: Duration::from_secs(3_600),
         }));
         Some(Self { gate, network, ledger, skew_ms, killed, _stop: stop, _writer: writer })
     }

@@ -129,9 +129,8 @@ impl Scenario {
 
     /// By how much the clock of Redis is ever ahead.
     pub fn ahead_ms(&self) -> u64 {
-        let ahead = |fault: &Fault| match fault {
-            Fault::SkewRedis { by } => u64::try_from(*by).unwrap_or(0),
-            _ => 0,
+        let ahead = |fault: &Fault| {
+            if let Fault::SkewRedis { by } = fault { u64::try_from(*by).unwrap_or(0) } else { 0 }
         };
         self.faults.iter().map(|(_, fault)| ahead(fault)).max().unwrap_or(0)
     }

@@ -188,7 +188,7 @@ impl Round {
             let answered = report.history.entries().iter().any(|entry| match &entry.seen {
                 crate::history::Seen::Ok => true,
                 crate::history::Seen::No(code) => !crate::history::is_transient(code),
-                _ => false,
+                crate::history::Seen::Invoke | crate::history::Seen::Unknown(_) => false,
             });
             if answered {
                 return Ok(());

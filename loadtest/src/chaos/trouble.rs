@@ -113,10 +113,7 @@ impl Fault {
     /// The weakest promise that survives it, if not all do.
     #[must_use]
     pub fn survivor(self) -> Option<Level> {
-        match self {
-            Self::WipeRedis | Self::RollBackRedis => Some(Level::Stored),
-            _ => None,
-        }
+        matches!(self, Self::WipeRedis | Self::RollBackRedis).then_some(Level::Stored)
     }
 
     /// Does it, and mends what the next one could not do without.
