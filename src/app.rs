@@ -26,6 +26,7 @@ use crate::carts::CartCache;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{LedgerSettings, Settings};
+use crate::crash;
 use crate::engine::Position;
 use crate::gate::{self, Gate};
 use crate::http::ops::{self, Ops, State};
@@ -309,6 +310,7 @@ impl Gateway {
     /// handed to the books as far as the time for it goes.
     pub async fn drain(self) {
         info!("draining");
+        crash::point("drain: begun");
         self.state.send_replace(State::Draining);
         self.public.drain();
         self.stop_public.send_replace(true);

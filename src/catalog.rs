@@ -18,6 +18,7 @@ pub use tally::Tally;
 use crate::clock::Millis;
 use crate::engine::Position;
 use crate::ledger::Knowledge;
+use crate::planted;
 use crate::sale::{Counters, ItemId, SaleDefinition, SaleId, SaleState, Window};
 use crate::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
@@ -172,6 +173,9 @@ impl SaleCard {
             item.stock.store(counters.stock, Release);
             item.held.store(counters.held, Release);
             item.confirmed.store(counters.confirmed, Release);
+            if planted::is("latch-never-reopens") && known.seq > 4 && item.available() == 0 {
+                continue;
+            }
             item.available.store(counters.available, Release);
         }
     }

@@ -4,7 +4,7 @@
 //! clock, which in embedded mode is this one, made monotone by the engine.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,8 +59,85 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that asks")]
     fn now(&self) -> Millis {
+        #[cfg(test)]
+        if let Some(now) = made::now() {
+            return Millis(made::BEGINNING_MS.saturating_add(now.as_millis() as u64));
+        }
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Now, for measuring how long something takes. Steady, unlike a [`Clock`].
+pub fn instant() -> Instant {
+    #[cfg(test)]
+    if let Some(now) = made::now() {
+        return made::instant(now);
+    }
+    Instant::now()
+}
+
+/// How long ago that was.
+pub fn elapsed(since: Instant) -> Duration {
+    instant().saturating_duration_since(since)
+}
+
+/// Keeps the calling thread for a while.
+pub fn sleep(pause: Duration) {
+    #[cfg(test)]
+    if made::sleep(pause) {
+        return;
+    }
+    std::thread::sleep(pause);
+}
+
+/// Time that a simulation makes, for the threads that it drives.
+#[cfg(test)]
+pub(crate) mod made {
+    use std::cell::RefCell;
+    use std::sync::{Arc, LazyLock};
+    use std::time::{Duration, Instant};
+
+    /// The wall-clock time at which every simulation begins.
+    pub const BEGINNING_MS: u64 = 1_800_000_000_000;
+
+    /// Whoever makes time.
+    pub trait Maker: Send + Sync {
+        /// How much has passed since the beginning.
+        fn now(&self) -> Duration;
+        /// Lets so much pass for the calling thread.
+        fn sleep(&self, pause: Duration);
+    }
+
+    thread_local! {
+        static MAKER: RefCell<Option<Arc<dyn Maker>>> = const { RefCell::new(None) };
+    }
+
+    /// From here on the calling thread's time is made.
+    pub fn by(maker: Option<Arc<dyn Maker>>) {
+        MAKER.with(|known| *known.borrow_mut() = maker);
+    }
+
+    fn maker() -> Option<Arc<dyn Maker>> {
+        MAKER.with(|known| known.borrow().clone())
+    }
+
+    pub fn now() -> Option<Duration> {
+        maker().map(|maker| maker.now())
+    }
+
+    pub fn instant(now: Duration) -> Instant {
+        static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+        // Far from the machine's own zero, so that earlier instants exist, too.
+        *BEGINNING + Duration::from_secs(1_000_000) + now
+    }
+
+    pub fn sleep(pause: Duration) -> bool {
+        let maker = maker();
+        if let Some(maker) = &maker {
+            maker.sleep(pause);
+        }
+        maker.is_some()
     }
 }
 

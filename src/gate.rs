@@ -27,10 +27,12 @@ use self::breakers::Breakers;
 use crate::admission::{self, Admitted, Asking, Buckets, Condition, RateLimited, Standing};
 use crate::catalog::{Catalog, SaleCard};
 use crate::clock::{Clock, Millis};
+use crate::crash;
 use crate::engine::{Authority, Command, OrderedLine, Position, Reserve};
 use crate::ledger::{Answer, Durability, Fault, Health, Knowledge, Ledger};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::planted;
 use crate::sale::{IdempotencyKey, LaneId, Outcome, Refusal, Reservation, ReservationId, UserId};
 use crate::writer::Progress;
 
@@ -196,8 +198,10 @@ impl Gate {
         let sale = &card.definition().id;
         let lane = LaneId::of_sale(sale.as_str(), self.ledger.lanes());
         let id = match &key {
-            Some(key) => ReservationId::derived(lane, &user, sale, key),
-            None => ReservationId::random(lane),
+            Some(key) if !planted::is("key-not-in-id") => {
+                ReservationId::derived(lane, &user, sale, key)
+            }
+            Some(_) | None => ReservationId::random(lane),
         };
         let keyed = key.is_some().then_some(&id);
         let mut may_be_retry = self.look_at_sale(lane, card, keyed, &lines)?;
@@ -211,10 +215,11 @@ impl Gate {
             self.refused_by_backlog.increment(1);
             return Err(Denied::Overloaded);
         }
-        if key.is_some() && !may_be_retry {
+        if key.is_some() && !may_be_retry && !planted::is("seen-not-noted") {
             card.seen.insert(&id);
         }
         self.passed.increment(1);
+        crash::point("reserve: admitted");
         let reserve = Reserve { id, sale: sale.clone(), user, lines };
         let answer =
             self.ask(lane, Command::Reserve(reserve)).await.map_err(|denied| match denied {
@@ -228,7 +233,9 @@ impl Gate {
             })?;
         match answer.outcome {
             Outcome::Reserved { reservation, replayed } => {
+                crash::point("reserve: decided");
                 self.barrier(lane, answer.position).await?;
+                crash::point("reserve: durable");
                 Ok(Granted { reservation, replayed, standing })
             }
             outcome => Err(unexpected(outcome)),
@@ -324,8 +331,10 @@ impl Gate {
 
     async fn wait(&self, lane: LaneId, command: Command) -> Result<Answer, Denied> {
         let pending = self.ledger.submit(lane, command).map_err(|fault| self.denied(fault))?;
+        crash::point("reserve: submitted");
         match timeout(Duration::from_millis(limits::LEDGER_REPLY_MS), pending).await {
             Ok(Ok(answer)) => answer.map_err(|fault| self.denied(fault)),
+            Err(_) if planted::is("timeout-told-as-no") => Err(Denied::Overloaded),
             // The lane ended with the command in its hands, or is slower than anyone waits.
             Ok(Err(_)) | Err(_) => Err(Denied::OutcomeUnknown),
         }
@@ -345,6 +354,7 @@ impl Gate {
     async fn barrier(&self, lane: LaneId, position: Position) -> Result<(), Denied> {
         match self.durability {
             Durability::Memory | Durability::Fsync | Durability::Replicated => Ok(()),
+            Durability::Stored if planted::is("stored-not-awaited") => Ok(()),
             Durability::Stored => self.stored(lane, position).await,
         }
     }
@@ -369,7 +379,8 @@ fn knows_winners(known: Knowledge, card: &SaleCard, refusal: &Refusal) -> bool {
         Refusal::SaleClosed => card.window().closes_at,
         _ => None,
     };
-    card.is_known(known) && closed.is_none_or(|at| at <= known.now)
+    planted::is("others-winners-ignored")
+        || card.is_known(known) && closed.is_none_or(|at| at <= known.now)
 }
 
 /// The answer to another question than was asked is no answer. A refusal is one to any.

@@ -19,6 +19,7 @@ pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod engine;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -33,8 +34,11 @@ pub mod notes;
 pub mod orders;
 pub mod outbox;
 pub mod pause;
+mod planted;
 pub mod reconcile;
 pub mod sale;
+#[cfg(test)]
+mod simulation;
 pub mod sqlite;
 pub mod store;
 pub mod switches;

@@ -44,6 +44,15 @@ impl Books {
         Self { store, underway, holder, runtime: Handle::current() }
     }
 
+    /// Waits on a thread that is none of the runtime's.
+    fn wait<T>(&self, answer: impl Future<Output = T>) -> T {
+        #[cfg(test)]
+        if crate::simulation::is_driven() {
+            return crate::simulation::block_on(answer);
+        }
+        self.runtime.block_on(answer)
+    }
+
     async fn take(&self, lane: LaneId) -> Result<Held, String> {
         let underway = self.underway.of(lane).lock_owned().await;
         let claim = self.store.claim(lane, self.holder).await;
@@ -86,11 +95,11 @@ impl Books {
 
 impl Recall for Books {
     fn hold(&self, lane: LaneId) -> Result<Box<dyn Send>, String> {
-        Ok(Box::new(self.runtime.block_on(self.take(lane))?))
+        Ok(Box::new(self.wait(self.take(lane))?))
     }
 
     fn still_holds(&self, lane: LaneId) -> Result<Position, String> {
-        let claim = self.runtime.block_on(self.store.claim(lane, self.holder));
+        let claim = self.wait(self.store.claim(lane, self.holder));
         let claim = claim.map_err(|error| error.to_string())?;
         if claim.ours {
             return Ok(claim.cursor);
@@ -99,10 +108,10 @@ impl Recall for Books {
     }
 
     fn digested(&self, lane: LaneId) -> Result<Position, String> {
-        self.runtime.block_on(self.store.cursor(lane)).map_err(|error| error.to_string())
+        self.wait(self.store.cursor(lane)).map_err(|error| error.to_string())
     }
 
     fn recall(&self, lane: LaneId) -> Result<State, String> {
-        self.runtime.block_on(self.fold(lane))
+        self.wait(self.fold(lane))
     }
 }

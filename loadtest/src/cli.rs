@@ -3,6 +3,7 @@
 mod bare;
 mod bodies;
 mod capacity;
+mod chaos;
 mod crowd;
 mod failure;
 mod generate;
@@ -57,8 +58,11 @@ enum Command {
     Bare(bare::BareOptions),
     /// Asks again for everything whose outcome a history does not know
     Resolve(resolve::ResolveOptions),
-    /// Judges a history against the ops API and the SQLite store
+    /// Judges a history against the ops API and the books, and shows the smallest case of a fault
+    #[command(alias = "check")]
     Oracle(oracle::OracleOptions),
+    /// Kills, stops, wipes and cuts real programs under load, and judges, again and again
+    Chaos(chaos::ChaosOptions),
     /// Writes request bodies for oha, one a line
     Bodies(bodies::BodiesOptions),
     /// What is needed for how many, by what was measured: a simulation
@@ -81,6 +85,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Bare(options) => bare::run(&options),
         Command::Resolve(options) => resolve::run(&options),
         Command::Oracle(options) => oracle::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Bodies(options) => bodies::run(&options),
         Command::Capacity(options) => capacity::run(&options),
         Command::Bench(options) => bench::run(&options),

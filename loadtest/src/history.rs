@@ -3,12 +3,14 @@
 
 mod code;
 mod entry;
+mod level;
 mod log;
 mod recorder;
 mod story;
 
 pub use code::{is_transient, known};
 pub use entry::{Code, Entry, Line, Op, Receipt, Seen, digest};
+pub use level::Level;
 pub use recorder::{Ending, Intent, Recorder, Ticket};
 pub use story::{KeyStory, Standing};
 

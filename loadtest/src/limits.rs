@@ -5,6 +5,10 @@ use std::time::Duration;
 /// How long a client waits for one answer; afterwards the outcome is unknown.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 
+/// For how long a server may be at a request after its client gave up: what is answered meanwhile under the
+/// same key says nothing of it.
+pub const REQUEST_UNDER_WAY: Duration = Duration::from_secs(3);
+
 /// The largest answer a client takes; a longer one is a fault with unknown outcome.
 pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -52,6 +56,19 @@ pub const ANOMALIES_MAX: usize = 64;
 
 /// Offenders that one check of the oracle names; further ones are only counted.
 pub const OFFENDERS_NAMED_MAX: usize = 5;
+
+/// Entries of a smallest case that a report shows.
+pub const CASE_ENTRIES_MAX: usize = 40;
+
+/// Requests for one item beyond which no line of time is looked for: the search may take for ever.
+pub const LINEAR_REQUESTS_MAX: usize = 100;
+
+/// Places that such a search looks at before it gives up.
+pub const LINEAR_STATES_MAX: usize = 100_000;
+
+/// By the contract a returned unit is for sale again, on every gateway, within this time: so old may be
+/// what "sold out" was said from.
+pub const LATCH_REOPENS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often the oracle looks at the writer's backlog.
 pub const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -10,7 +10,11 @@ mod books_postgres;
 mod cart_checks;
 mod digest;
 mod flood;
+mod invariants;
+mod linear;
 mod order_checks;
+mod report;
+mod shrink;
 mod stock_checks;
 #[cfg(test)]
 mod tests;
@@ -18,6 +22,8 @@ mod verdict;
 
 pub use books::{Books, BooksAt, BooksError, CartLine, Order, OrderLine, StoreItem};
 pub use flood::{Flood, UserOf, Wanted, judge_flood};
+pub use report::{Report, Run};
+pub use shrink::smallest_case;
 pub use verdict::{Check, Verdict};
 
 use std::path::Path;
@@ -27,7 +33,7 @@ use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::digest::Digest;
-use crate::history::History;
+use crate::history::{History, Level};
 use crate::limits::{DRAIN_LOOK_EVERY, STEADY_TRIES_MAX};
 use crate::ops::{OpsAccess, OpsClient, OpsError, SaleView};
 
@@ -45,13 +51,16 @@ pub struct Evidence<'a> {
 }
 
 /// What the judge may take for granted about the evidence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     /// The history holds every request that was ever made to this sale: an order without a request
     /// is then a fault.
     pub complete: bool,
     /// Everything must be sold: a unit that is left is then a fault.
     pub sold_out: bool,
+    /// There were faults that only this level survives: what was promised below it may be gone. It is
+    /// counted, and everything else still has to hold.
+    pub lost_below: Option<Level>,
 }
 
 /// Why no verdict could be reached.
@@ -167,6 +176,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         answer_checks::misuse_is_refused(&digest),
         cart_checks::carts(&digest),
         cart_checks::no_dead_letters(&digest),
+        linear::one_line_of_time(&digest),
     ];
     if evidence.scope.complete {
         checks.push(order_checks::no_order_without_a_request(&digest));
@@ -184,6 +194,11 @@ fn notes(digest: &Digest<'_>) -> Vec<String> {
     let open: u64 = digest.unresolved.values().sum();
     if open > 0 {
         notes.push(format!("{open} reservations whose outcome is still unknown"));
+    }
+    let lost = digest.lost();
+    if lost > 0 {
+        notes
+            .push(format!("{lost} promises were lost, none of which was to survive what happened"));
     }
     let refunds = digest.evidence.books.refunds_needed.len();
     if refunds > 0 {

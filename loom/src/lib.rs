@@ -14,6 +14,7 @@
 pub mod explore;
 pub mod stand_ins;
 
+use product::planted;
 pub use product::{admission, catalog, clock, engine, ledger, limits, sale, sync};
 
 #[path = "../../src"]
@@ -32,6 +33,7 @@ mod product {
     pub mod clock;
     pub mod engine;
     pub mod limits;
+    pub(crate) mod planted;
     pub mod sale;
     pub mod sync;
 

@@ -99,7 +99,8 @@ async fn show(
     let control = Control { progress: progress::bar(), ..Control::default() };
     let failure = |error: String| Failure::new(Exit::Failure, error);
     let crowd = buyers::run(&plan, control).await.map_err(|error| failure(error.to_string()))?;
-    let scope = Scope { complete: true, sold_out: arguments.users >= arguments.stock };
+    let scope =
+        Scope { complete: true, sold_out: arguments.users >= arguments.stock, lost_below: None };
     let verdict = oracle::examine(&access, dir, SALE, &crowd.history, scope, DRAIN)
         .await
         .map_err(|error| failure(error.to_string()))?;

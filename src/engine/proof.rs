@@ -11,7 +11,7 @@
 //! `PROPTEST_CASES` says how long to look. What was once found is looked for again
 //! (`proptest-regressions/`).
 
-mod auditor;
+pub(crate) mod auditor;
 mod codec;
 pub(crate) mod commands;
 mod examples;

@@ -7,7 +7,10 @@
 //! the same ids. A Redis that may have forgotten is fenced until it has been compared with the books
 //! ([`recovery`]).
 
+#[cfg(test)]
+pub(crate) mod assembled;
 mod caller;
+mod connection;
 mod follower;
 pub mod keys;
 mod lane;
@@ -17,6 +20,9 @@ pub mod server;
 mod watcher;
 pub mod wire;
 mod worker;
+
+#[cfg(test)]
+pub(crate) use connection::Dial;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

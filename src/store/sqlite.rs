@@ -7,6 +7,8 @@ pub(crate) mod archive;
 mod carts;
 mod dead;
 mod digest;
+#[cfg(test)]
+pub(crate) mod inline;
 mod lease;
 pub(crate) mod log;
 mod mend;

@@ -12,6 +12,7 @@
 
 mod binary;
 mod crowd;
+mod forgetful_disk;
 mod gateway;
 mod issuer;
 mod patience;
@@ -30,8 +31,11 @@ mod bad_reservations;
 mod breakers;
 mod cart_crowd;
 mod carts;
+mod chaos;
 mod commands;
 mod crash;
+#[cfg(feature = "crash-points")]
+mod crash_points;
 mod disk;
 mod drain;
 mod endings;
@@ -49,6 +53,7 @@ mod orders;
 mod outages;
 mod pages;
 mod postgres;
+mod power;
 mod process;
 mod raw_bytes;
 mod redis;
@@ -61,6 +66,7 @@ mod shared_rate;
 mod startup;
 mod stock;
 mod switches;
+mod sync_order;
 mod three_gateways;
 mod tls;
 mod windows;

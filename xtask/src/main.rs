@@ -3,6 +3,8 @@
 //! `cargo xtask test` is the one command that has to pass. Long runs have commands of their own.
 
 mod bench;
+mod chaos;
+mod simulate;
 
 use std::env;
 use std::process::{Command, ExitCode};
@@ -48,6 +50,51 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// The whole path in one thread, one seed after the other. A part of `test`, too.
+    Simulate {
+        /// How many.
+        #[arg(long, default_value_t = 10_000)]
+        seeds: u64,
+        /// The first.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// Processes beside each other.
+        #[arg(long, default_value_t = 2)]
+        jobs: u64,
+    },
+    /// Puts bugs in, one after the other, and says how many seeds the simulation needs to catch each.
+    Planted {
+        /// How many it may look at.
+        #[arg(long, default_value_t = 3_000)]
+        seeds: u64,
+        /// Only bugs with this in their names.
+        #[arg(default_value = "")]
+        bug: String,
+    },
+    /// Real gateways, Redis, PostgreSQL and buyers: killed, stopped, wiped, cut, and judged.
+    Chaos {
+        /// For how long: `90s`, `10m`, `2h`.
+        #[arg(long = "for", default_value = "10m")]
+        lasts: String,
+        /// What every choice follows from; by default another each time.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Gateways beside each other.
+        #[arg(long, default_value_t = 3)]
+        gateways: u32,
+        /// As for development, not for production.
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Deaths of the program at named points, each so often.
+    CrashPoints {
+        /// How often each.
+        #[arg(long, default_value_t = 25)]
+        hits: u32,
+        /// Only points with this in their names.
+        #[arg(default_value = "")]
+        points: String,
+    },
     /// How fast the writer drains an outbox into each store, beside a bare insert loop.
     Drain {
         /// How often each is measured.
@@ -67,6 +114,10 @@ fn main() -> ExitCode {
             .env("LOOM_MAX_PREEMPTIONS", preemptions.to_string())
             .args(["test", "--package", "floodgate-loom"])),
         Task::Fuzz { seconds } => fuzz(seconds),
+        Task::Simulate { seeds, from, jobs } => simulate::simulate(seeds, from, jobs),
+        Task::Planted { seeds, bug } => simulate::planted(seeds, &bug),
+        Task::Chaos { lasts, seed, gateways, debug } => chaos::chaos(&lasts, seed, gateways, debug),
+        Task::CrashPoints { hits, points } => chaos::crash_points(hits, &points),
         Task::Drain { rounds } => run(cargo()
             .env("FLOODGATE_BENCH_ROUNDS", rounds.to_string())
             .args(["bench", "--profile", "dist", "--bench", "writer"])),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::wish::Wish;
 use crate::client::{Fault, Reply};
-use crate::history::{Code, Ending, Line, Receipt, Seen, digest, is_transient, known};
+use crate::history::{Code, Ending, Level, Line, Receipt, Seen, digest, is_transient, known};
 use crate::timestamp::parse_ms;
 
 /// An answer, or what there was instead of one.
@@ -175,6 +175,8 @@ struct Granted<'a> {
     total: i64,
     held_at: &'a str,
     expires_at: &'a str,
+    #[serde(default)]
+    durability: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -213,6 +215,7 @@ fn granted(wish: &Wish, sale: &str, body: &[u8]) -> Result<(Arc<str>, Receipt), 
         held_at_ms: time(granted.held_at)?,
         expires_at_ms: time(granted.expires_at)?,
         body_digest: digest(body),
+        level: granted.durability.and_then(Level::parse).unwrap_or_default(),
     };
     if receipt.expires_at_ms <= receipt.held_at_ms {
         return Err("expires before it is held".to_owned());

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use floodgate_loadtest::history::History;
-use floodgate_loadtest::oracle::{Scope, examine};
+use floodgate_loadtest::history::{History, Level};
+use floodgate_loadtest::oracle::{BooksAt, Evidence, Report, Run, Scope, gather, judge};
 
 use super::generate::seconds;
 use super::{Failure, OpsOptions, block_on, print, print_json};
@@ -25,6 +25,22 @@ pub struct OracleOptions {
     /// Everything has to be sold
     #[arg(long)]
     sold_out: bool,
+    /// The books are in this database, not in the data directory
+    #[arg(long, env = "DATABASE_URL", value_name = "URL")]
+    database_url: Option<String>,
+    /// There were faults that only promises of this level and above survive: memory, fsync,
+    /// replicated or stored
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
+    lost_below: Option<Level>,
+    /// What the run's choices followed from, for the report
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// What was set in the run, for the report
+    #[arg(long, default_value = "")]
+    settings: String,
+    /// The server's version, for the report
+    #[arg(long, default_value = "")]
+    commit: String,
     /// How long to wait for the writer, in seconds
     #[arg(long, default_value_t = 60.0)]
     within: f64,
@@ -43,19 +59,38 @@ pub fn run(options: &OracleOptions) -> Result<(), Failure> {
             .map_err(|bad| Failure::Failed(format!("{}: {bad}", path.display())))?;
         history.append(loaded);
     }
-    let scope = Scope { complete: options.complete, sold_out: options.sold_out };
-    let (data_dir, within) = (&options.ops.data_dir, seconds(options.within)?);
-    let verdict = block_on(1, async {
-        Ok(examine(&ops, data_dir, &options.sale, &history, scope, within).await?)
-    })?;
+    let (complete, sold_out) = (options.complete, options.sold_out);
+    let scope = Scope { complete, sold_out, lost_below: options.lost_below };
+    let books = match &options.database_url {
+        Some(url) if url.starts_with("postgres") => BooksAt::Postgres(url.clone()),
+        Some(_) | None => BooksAt::Sqlite(options.ops.data_dir.join("store.db")),
+    };
+    let within = seconds(options.within)?;
+    let (view, books, _) =
+        block_on(1, async { Ok(gather(&ops, &books, &options.sale, within).await?) })?;
+    let evidence = Evidence { history: &history, ledger: &view, books: &books, scope };
+    let verdict = judge(&evidence);
     if options.json {
         print_json(&verdict)?;
-    } else {
+    } else if verdict.ok {
         print(&format!("{verdict}\n"))?;
+    } else {
+        let run = Run {
+            seed: options.seed,
+            settings: options.settings.clone(),
+            commit: options.commit.clone(),
+            history: options.histories.first().cloned(),
+            logs: None,
+        };
+        print(&format!("{}\n", Report::of(run, &evidence, &verdict)))?;
     }
     if verdict.ok {
         return Ok(());
     }
     let names: Vec<&str> = verdict.failures().map(|check| check.name.as_str()).collect();
     Err(Failure::Broken(format!("broken: {}", names.join(", "))))
+}
+
+fn level(word: &str) -> Result<Level, String> {
+    Level::parse(word).ok_or_else(|| format!("{word} is no level"))
 }

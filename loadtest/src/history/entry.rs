@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Level;
+use crate::limits::REQUEST_UNDER_WAY;
+
 /// A refusal code, or the kind of an unknown.
 pub type Code = Cow<'static, str>;
 
@@ -62,6 +65,9 @@ pub struct Receipt {
     pub expires_at_ms: i64,
     /// A digest of the whole body: a replay has to be the same to the byte.
     pub body_digest: u64,
+    /// What the reservation survives.
+    #[serde(default)]
+    pub level: Level,
 }
 
 /// One request of one client.
@@ -119,6 +125,15 @@ impl Entry {
             (Seen::Ok, Op::Confirm, false) => "confirmed",
             (Seen::Ok, Op::Confirm, true) => "confirm-replayed",
         }
+    }
+
+    /// From when on nothing of it can be under way any more. Where the client gave up the server may still be
+    /// at it, for as long as the contract lets it.
+    #[must_use]
+    pub fn over_us(&self) -> u64 {
+        let gave_up = matches!(&self.seen, Seen::Unknown(code) if code == "deadline");
+        let still = if gave_up { REQUEST_UNDER_WAY.as_micros() } else { 0 };
+        self.end_us.saturating_add(u64::try_from(still).unwrap_or(u64::MAX))
     }
 
     /// Whether nobody knows how it ended.

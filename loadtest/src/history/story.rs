@@ -40,7 +40,7 @@ impl KeyStory<'_> {
         }
         let settled = |unknown: &Entry| {
             self.entries.iter().any(|later| {
-                let asked_after = unknown.end_us > 0 && later.start_us >= unknown.end_us
+                let asked_after = unknown.end_us > 0 && later.start_us >= unknown.over_us()
                     || unknown.end_us == 0 && later.seq > unknown.seq;
                 asked_after && definite_no(later)
             })

@@ -74,6 +74,8 @@ pub struct StoreItem {
     pub stock: i64,
     /// Units of orders that are pending or paid, as the store counts them.
     pub allocated: i64,
+    /// Its units as the sale was created.
+    pub created_stock: Option<i64>,
     /// Units that one user may take of it, as the sale was created.
     pub per_user_limit: Option<u64>,
 }
@@ -132,6 +134,16 @@ impl Order {
     }
 }
 
+impl StoreItem {
+    pub(super) fn of(item_id: String, stock: i64, allocated: i64, definition: &Value) -> Self {
+        let all = definition["items"].as_array();
+        let defined = all.and_then(|all| all.iter().find(|defined| defined["id"] == *item_id));
+        let created_stock = defined.and_then(|defined| defined["stock"].as_i64());
+        let per_user_limit = defined.and_then(|defined| defined["per_user_limit"].as_u64());
+        Self { item_id, stock, allocated, created_stock, per_user_limit }
+    }
+}
+
 impl Books {
     /// Reads `<data-dir>/store.db`.
     ///
@@ -148,8 +160,22 @@ impl Books {
     ///
     /// As for [`read`](Self::read).
     pub fn read_file(path: &Path, sale: &str) -> Result<Self, BooksError> {
+        let mut connection =
+            open(path).map_err(|error| BooksError::Sqlite(path.to_owned(), error))?;
+        Self::read_connection(&mut connection, path, sale)
+    }
+
+    /// Reads a store through a connection; `path` is its name in errors.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    pub fn read_connection(
+        connection: &mut Connection,
+        path: &Path,
+        sale: &str,
+    ) -> Result<Self, BooksError> {
         let sqlite = |error| BooksError::Sqlite(path.to_owned(), error);
-        let mut connection = open(path).map_err(sqlite)?;
         let snapshot =
             connection.transaction_with_behavior(TransactionBehavior::Deferred).map_err(sqlite)?;
         let raw = raw_orders(&snapshot, sale).map_err(sqlite)?;
@@ -197,17 +223,11 @@ fn definition(db: &Transaction<'_>, sale: &str) -> rusqlite::Result<Value> {
 }
 
 fn items(db: &Transaction<'_>, sale: &str, definition: &Value) -> rusqlite::Result<Vec<StoreItem>> {
-    let limit = |item: &str| {
-        let all = definition["items"].as_array()?;
-        all.iter().find(|defined| defined["id"] == item)?["per_user_limit"].as_u64()
-    };
     let mut rows = db.prepare(
         "SELECT item_id, stock, allocated FROM items WHERE sale_id = ?1 ORDER BY item_id",
     )?;
     let rows = rows.query_map([sale], |row| {
-        let item_id: String = row.get(0)?;
-        let per_user_limit = limit(&item_id);
-        Ok(StoreItem { item_id, stock: row.get(1)?, allocated: row.get(2)?, per_user_limit })
+        Ok(StoreItem::of(row.get(0)?, row.get(1)?, row.get(2)?, definition))
     })?;
     rows.collect()
 }

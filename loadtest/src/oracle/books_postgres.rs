@@ -52,11 +52,7 @@ async fn read_with(client: &Client, sale: &str) -> Result<Books, BooksError> {
 }
 
 fn item(row: &Row, definition: &Value) -> StoreItem {
-    let item_id: String = row.get(0);
-    let all = definition["items"].as_array();
-    let defined = all.and_then(|all| all.iter().find(|defined| defined["id"] == item_id.as_str()));
-    let per_user_limit = defined.and_then(|defined| defined["per_user_limit"].as_u64());
-    StoreItem { item_id, stock: row.get(1), allocated: row.get(2), per_user_limit }
+    StoreItem::of(row.get(0), row.get(1), row.get(2), definition)
 }
 
 fn order(row: &Row) -> Result<Order, BooksError> {

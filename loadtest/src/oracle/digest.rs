@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Evidence;
 use super::books::Order;
-use crate::history::{Entry, KeyStory, Op, Receipt, Seen, Standing, is_transient};
+use crate::history::{Entry, KeyStory, Level, Op, Receipt, Seen, Standing, is_transient};
 
 /// A reservation that some client was granted.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,9 @@ impl End {
     fn then(self, entry: &Entry) -> Self {
         match (self, &entry.seen) {
             (Self::Yes, _) | (_, Seen::Ok) => Self::Yes,
-            (_, Seen::Invoke | Seen::Unknown(_)) => Self::Maybe(entry.end_us.max(entry.start_us)),
+            (_, Seen::Invoke | Seen::Unknown(_)) => {
+                Self::Maybe(entry.over_us().max(entry.start_us))
+            }
             (Self::Maybe(until), Seen::No(code))
                 if entry.start_us >= until && !is_transient(code) =>
             {
@@ -85,6 +87,19 @@ impl<'a> Digest<'a> {
             orders.entry(&order.order_id).or_default().push(order);
         }
         Self { evidence, keys, grants: grants(entries), ends: ends(entries), unresolved, orders }
+    }
+
+    /// Whether a promise may be gone, by what happened.
+    pub(super) fn may_be_lost(&self, level: Level) -> bool {
+        self.evidence.scope.lost_below.is_some_and(|survives| level < survives)
+    }
+
+    /// Grants without an order, none of which had to survive.
+    pub(super) fn lost(&self) -> u64 {
+        let lost = self.grants.iter().filter(|(id, grant)| {
+            self.may_be_lost(grant.receipt.level) && !self.orders.contains_key(*id)
+        });
+        lost.count() as u64
     }
 
     /// All items that ledger or store know.

@@ -5,15 +5,16 @@ mod world;
 use std::sync::Arc;
 
 use self::world::World;
-use super::Scope;
-use crate::history::{Line, Op, Seen};
+use super::{Run, Scope};
+use crate::history::{Level, Line, Op, Seen};
 
 /// Proves that a world in order passes every check.
 #[test]
 fn a_world_in_order_passes() {
     let verdict = World::new().judge();
     assert!(verdict.ok, "{verdict}");
-    assert_eq!(verdict.checks.len(), 18);
+    assert_eq!(verdict.checks.len(), 19);
+    assert!(verdict.checks.iter().all(|check| !check.invariants.is_empty()));
     assert!(verdict.checks.iter().all(|check| !check.detail.is_empty()));
 }
 
@@ -257,7 +258,7 @@ fn scope_is_respected() {
     let mut world = World::new();
     world.history.retain(|entry| &*entry.user != "u1");
     assert!(!world.judge().ok);
-    world.scope = Scope { complete: false, sold_out: false };
+    world.scope = Scope { complete: false, sold_out: false, lost_below: None };
     let verdict = world.judge();
     assert!(verdict.ok, "{verdict}");
 }
@@ -286,4 +287,58 @@ fn an_unreadable_store_is_an_error() {
     let world = World::new();
     world.sql("UPDATE orders SET lines = 'no json' WHERE order_id = 'r1'");
     assert!(super::Books::read_file(&world.path(), "flash").is_err());
+}
+
+/// Proves that three who had two units at once are seen, though one came back later and every count is
+/// right.
+#[test]
+fn sees_a_history_without_an_order() {
+    let created = |a: u32| {
+        let items = format!(r#"[{{"id":"a","stock":{a}}},{{"id":"b","stock":1}}]"#);
+        format!(r#"UPDATE sales SET definition = '{{"items":{items}}}'"#)
+    };
+    let mut world = World::new();
+    world.view.items[0].stock = 3;
+    world.sql(&created(3));
+    let name = "one line of time";
+    assert!(world.judge().check(name).unwrap().ok);
+    let world = World::new();
+    world.sql(&created(2));
+    let verdict = world.judge();
+    let broken: Vec<_> = verdict.failures().map(|check| &*check.name).collect();
+    assert_eq!(broken, [name]);
+}
+
+/// Proves that what was promised below the level that survives may be gone, and that what was promised at
+/// that level may not.
+#[test]
+fn levels_count() {
+    let name = "an order for every 201";
+    let gone = |world: &mut World| {
+        world.sql("DELETE FROM orders WHERE order_id = 'r4'");
+        world.view.items[1].expired_total = 0;
+    };
+    let mut world = World::new();
+    gone(&mut world);
+    world.scope.lost_below = Some(Level::Stored);
+    let verdict = world.judge();
+    assert!(verdict.check(name).unwrap().ok && verdict.check("counts agree").unwrap().ok);
+    assert!(verdict.notes.iter().any(|note| note.contains("1 promises were lost")), "{verdict}");
+    breaks(name, |world| {
+        gone(world);
+        world.scope.lost_below = Some(Level::Stored);
+        let entry = world.entry("r4", Op::Reserve);
+        entry.receipt.as_mut().unwrap().level = Level::Stored;
+    });
+}
+
+/// Proves that the smallest case of a fault is the entries of whom it happened to, and that a report has
+/// them beside the seed.
+#[test]
+fn the_smallest_case() {
+    let world = World::new();
+    world.sql("DELETE FROM orders WHERE order_id = 'r3'");
+    let report = world.report(Run { seed: 4711, ..Run::default() });
+    assert!(report.contains("4711") && report.contains(r#"{"u3": 2}"#), "{report}");
+    assert!(!report.contains(r#""user":"u1""#), "{report}");
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::invariants;
 use crate::limits::OFFENDERS_NAMED_MAX;
 
 /// One promise, and whether it was kept.
@@ -11,6 +12,9 @@ use crate::limits::OFFENDERS_NAMED_MAX;
 pub struct Check {
     /// The promise, in a few words; stable.
     pub name: String,
+    /// The invariants that it judges, by number.
+    #[serde(default)]
+    pub invariants: String,
     /// Whether it was kept.
     pub ok: bool,
     /// What was looked at, or what is wrong.
@@ -49,7 +53,8 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for check in &self.checks {
             let mark = if check.ok { "ok  " } else { "FAIL" };
-            writeln!(f, "{mark}  {:<34} {}", check.name, check.detail)?;
+            let Check { name, invariants, detail, .. } = check;
+            writeln!(f, "{mark}  {name:<34} {invariants:<18} {detail}")?;
         }
         for note in &self.notes {
             writeln!(f, "note  {note}")?;
@@ -93,6 +98,7 @@ impl Finding {
             0 => format!("{} looked at", self.looked_at),
             broken => format!("{broken} of {}: {}", self.looked_at, self.named.join("; ")),
         };
-        Check { name: self.name.to_owned(), ok: self.broken == 0, detail }
+        let invariants = invariants::of(self.name).to_owned();
+        Check { name: self.name.to_owned(), invariants, ok: self.broken == 0, detail }
     }
 }

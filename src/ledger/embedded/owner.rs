@@ -10,6 +10,7 @@ use tracing::{error, warn};
 
 use super::Surroundings;
 use super::disk::DiskWatch;
+use crate::crash;
 use crate::engine::{self, Command, Event, Position, State};
 use crate::ledger::journal::{AppendError, Journal};
 use crate::ledger::lane::Tray;
@@ -164,6 +165,9 @@ impl Owner {
         let now = self.around.clock.now();
         let (state, events) = (&mut self.state, &mut self.events);
         engine::apply(state, now, &Command::Sweep, events);
+        if !events.is_empty() {
+            crash::point("lane: swept");
+        }
         for Ticket { command, reply } in batch.drain(..) {
             let takes = matches!(command, Command::Reserve(_)) && !writes_nothing(state, &command);
             if takes && !self.disk.has_room() {
@@ -178,11 +182,14 @@ impl Owner {
     /// Appends what happened, then tells: the catalog, the writer, and everybody who waits.
     fn make_durable(&mut self) -> Next {
         if !self.events.is_empty() {
+            crash::point("lane: decided");
             let record = Record::of(self.state.position(), self.state.now(), &self.events);
             if let Err(error) = self.journal.append(&record) {
                 return self.append_failed(error);
             }
+            crash::point("lane: appended");
             self.publish();
+            crash::point("lane: published");
             self.head.send_replace(self.state.position());
             self.events.clear();
         }

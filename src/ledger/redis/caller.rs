@@ -16,11 +16,13 @@ use super::scripts;
 use super::server::{self, Connection, Greeting, Server};
 use super::wire::{self, Head, Report, Verdict};
 use super::{Around, Promise, Settings};
-use crate::clock::Millis;
+use crate::clock::{self, Millis};
+use crate::crash;
 use crate::engine::Command;
 use crate::ledger::{Durability, Fault, Health, Ticket};
 use crate::limits;
 use crate::pause;
+use crate::planted;
 use crate::sale::{Outcome, Status};
 
 /// What the threads of all lanes have in common.
@@ -84,7 +86,7 @@ impl Caller {
             connection: None,
             greeting: None,
             abandoned: None,
-            not_before: Instant::now(),
+            not_before: clock::instant(),
             refusals: 0,
             lane,
             common,
@@ -95,7 +97,7 @@ impl Caller {
     pub(super) fn shut_out(&self) -> Duration {
         match self.connection {
             Some(_) => Duration::ZERO,
-            None => self.not_before.saturating_duration_since(Instant::now()),
+            None => self.not_before.saturating_duration_since(clock::instant()),
         }
     }
 
@@ -118,7 +120,7 @@ impl Caller {
         let deadline = started + Duration::from_millis(limits::REDIS_ANSWER_MS);
         let mut sent = false;
         loop {
-            let last = Instant::now() >= deadline;
+            let last = clock::instant() >= deadline;
             match self.try_call(batch, &asked, since) {
                 Ok(mut done) => {
                     if sent {
@@ -137,9 +139,12 @@ impl Caller {
                 }
             }
             if last {
+                if planted::is("lost-answer-told-as-no") {
+                    return Err(Fault::Unavailable);
+                }
                 return Err(Fault::Unknown);
             }
-            std::thread::sleep(Duration::from_millis(fastrand::u64(1..=10)));
+            clock::sleep(Duration::from_millis(fastrand::u64(1..=10)));
         }
     }
 
@@ -153,7 +158,9 @@ impl Caller {
         let seen = *self.lane.head.borrow();
         let quota = *self.common.around.user_quota.borrow();
         let call = scripts::lane_call(&self.keys, seen, since, quota.as_ref(), asked);
+        crash::point("redis: before the call");
         let answer: Result<[Vec<u8>; 3], RedisError> = call.invoke(&mut connection);
+        crash::point("redis: answered");
         let [head, outcomes, reports] = match answer {
             Ok(parts) => parts,
             Err(failed) => return Err(self.failed(connection, &failed)),
@@ -240,7 +247,7 @@ impl Caller {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
         }
-        if Instant::now() < self.not_before {
+        if clock::instant() < self.not_before {
             return Err(Trouble::NotDone(self.unfit()));
         }
         self.open().map_err(|closed| {
@@ -249,7 +256,7 @@ impl Caller {
                 return Trouble::Again(Fault::Unavailable);
             }
             let pause = pause::before_retry(limits::REDIS_BACKOFF_MS, self.refusals);
-            self.not_before = Instant::now() + pause;
+            self.not_before = clock::instant() + pause;
             self.refusals = self.refusals.saturating_add(1);
             let down = matches!(closed, Closed::Redis(_) | Closed::Unfit(_));
             self.lane.is(if down { Health::Down } else { Health::Fenced });
@@ -279,7 +286,9 @@ impl Caller {
         let mut connection = self.common.server.connect(lane.id)?;
         let greeting = server::greet(&mut connection)?;
         let history = greeting.history.clone();
-        if let Some(abandoned) = self.abandoned.as_ref().filter(|known| known.history == history) {
+        if let Some(abandoned) = self.abandoned.as_ref().filter(|known| known.history == history)
+            && !planted::is("abandoned-call-lives")
+        {
             server::end(&mut connection, abandoned)?;
         }
         (self.greeting, self.abandoned) = (Some(greeting), None);
@@ -318,6 +327,7 @@ impl Caller {
         }
         let replicas = self.common.settings.promise.replicas;
         let Some(mut connection) = self.connection.take() else { return Err(Fault::Unknown) };
+        crash::point("redis: before the barrier");
         // `WAIT` counts from the last write of its own connection, and what is answered may have been
         // written through another: so there is a write here, behind all of it.
         let waited: Result<(u64, usize), _> = redis::pipe()
@@ -327,7 +337,11 @@ impl Caller {
         match waited {
             Ok((_, have)) => {
                 self.connection = Some(connection);
-                if have >= replicas { Ok(done) } else { Err(Fault::Unknown) }
+                if have >= replicas || planted::is("wait-result-ignored") {
+                    Ok(done)
+                } else {
+                    Err(Fault::Unknown)
+                }
             }
             Err(_) => Err(Fault::Unknown),
         }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::recovery::Gateway;
 use super::wire::Head;
-use crate::clock::Millis;
+use crate::clock::{self, Millis};
 use crate::engine::Position;
 use crate::ledger::{Health, Knowledge};
 use crate::limits;
@@ -55,7 +55,7 @@ impl Lane {
             head: watch::Sender::default(),
             health: watch::Sender::new(Health::Down),
             now: AtomicU64::new(0),
-            ticker: Mutex::new(Ticker { next: Instant::now(), epoch: 0, since: 0 }),
+            ticker: Mutex::new(Ticker { next: clock::instant(), epoch: 0, since: 0 }),
             opening: Mutex::default(),
             suspect: AtomicBool::new(false),
             foreign: Mutex::default(),
@@ -128,26 +128,26 @@ impl Lane {
         // A seq means something else from now on.
         self.knows(None);
         self.head.send_replace(position);
-        *ticker = Ticker { next: Instant::now(), epoch: position.epoch, since: 0 };
+        *ticker = Ticker { next: clock::instant(), epoch: position.epoch, since: 0 };
     }
 
     /// How long until the sales are to be asked for.
     pub(super) fn idle(&self) -> Duration {
         let ticker = self.ticker();
-        ticker.next.saturating_duration_since(Instant::now()).min(TICK)
+        ticker.next.saturating_duration_since(clock::instant()).min(TICK)
     }
 
     /// The sales are asked for now: since when.
     pub(super) fn tick(&self) -> u64 {
         let mut ticker = self.ticker();
-        ticker.next = Instant::now() + TICK;
+        ticker.next = clock::instant() + TICK;
         ticker.since
     }
 
     /// There is more to be told, or more holds are due: not after the usual pause, but now.
     pub(super) fn again(&self) {
         let mut ticker = self.ticker();
-        ticker.next = Instant::now();
+        ticker.next = clock::instant();
     }
 
     /// A tick was answered at a position: sales that were touched until `since` are told, and who won until

@@ -14,7 +14,9 @@ use crate::ledger::Durability;
 use crate::limits;
 use crate::sale::LaneId;
 
-pub use redis::Connection;
+pub use super::connection::Connection;
+#[cfg(test)]
+use super::connection::Dial;
 
 /// Where the ledger's Redis is, from `REDIS_URL`.
 pub struct Server(Place);
@@ -26,6 +28,9 @@ enum Place {
     Sentinels { sentinels: Vec<ConnectionAddr>, primary: String },
     /// Whoever has the lane's slot: a comma list of `redis://`.
     Cluster(Vec<ConnectionInfo>),
+    /// Whatever a simulation takes for one.
+    #[cfg(test)]
+    Given(std::sync::Arc<dyn Dial>),
 }
 
 /// Why a server cannot serve as a ledger.
@@ -43,6 +48,12 @@ pub enum ServerError {
 }
 
 impl Server {
+    /// One that a simulation makes.
+    #[cfg(test)]
+    pub(crate) fn given(dial: std::sync::Arc<dyn Dial>) -> Self {
+        Self(Place::Given(dial))
+    }
+
     /// Reads a URL. Connects to nothing.
     ///
     /// # Errors
@@ -89,6 +100,8 @@ impl Server {
                 if role == "master" { Ok(connection) } else { Err(nobody("it is no primary")) }
             }
             Place::Cluster(seeds) => reach(&first_answer(seeds, |one| ask_owner(one, lane))?),
+            #[cfg(test)]
+            Place::Given(dial) => dial.dial(lane).map(Connection::Given),
         }
     }
 }
@@ -129,7 +142,7 @@ fn reach(client: &Client) -> Result<Connection, RedisError> {
     let patience = Some(Duration::from_millis(limits::REDIS_CALL_MS));
     connection.set_read_timeout(patience)?;
     connection.set_write_timeout(patience)?;
-    Ok(connection)
+    Ok(Connection::Socket(connection))
 }
 
 /// What the first of several answers that is asked and there.

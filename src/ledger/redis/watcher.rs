@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use redis::cmd;
 use tracing::warn;
@@ -13,6 +12,7 @@ use super::follower::Follower;
 use super::lane::Lane;
 use super::wire::{self, Head, Report};
 use crate::catalog::SaleCard;
+use crate::clock;
 use crate::engine::Position;
 use crate::ledger::Health;
 use crate::sale::SaleDefinition;
@@ -32,10 +32,10 @@ impl Watcher {
         while !self.caller.common.stop.load(Ordering::Acquire) {
             let since = self.caller.lane.tick();
             // A call that fails is made again with the next tick, which says nothing new of the cause.
-            if let Ok(done) = self.caller.call(&[], Some(since), Instant::now()) {
+            if let Ok(done) = self.caller.call(&[], Some(since), clock::instant()) {
                 self.tell(&done, since);
             }
-            std::thread::sleep(self.caller.lane.idle().max(self.caller.shut_out()));
+            clock::sleep(self.caller.lane.idle().max(self.caller.shut_out()));
         }
     }
 

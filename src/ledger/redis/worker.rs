@@ -4,20 +4,19 @@
 //! next batch gathers for another; which of them calls first does not matter, for every call is one
 //! atomic step.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use metrics::Histogram;
+use std::sync::Arc;
 
 use super::caller::{Caller, Common, Done};
 use super::lane::{Lane, TICK};
 use crate::ledger::lane::Tray;
 use crate::ledger::postman::Postman;
 use crate::ledger::{Answer, Ticket};
+use crate::{clock, crash};
 
 pub(super) struct Worker {
-    caller: Caller,
-    tray: Tray,
+    pub(super) caller: Caller,
+    pub(super) tray: Tray,
     postman: Postman,
     call_seconds: Histogram,
 }
@@ -35,7 +34,7 @@ impl Worker {
         let mut batch = Vec::with_capacity(max);
         loop {
             // Whoever cannot serve takes nothing from those who can.
-            std::thread::sleep(self.caller.shut_out());
+            clock::sleep(self.caller.shut_out());
             if !self.tray.collect_some(&mut batch, max, TICK)
                 || self.tray.is_over(&mut batch, max, &self.caller.common.stop)
             {
@@ -47,12 +46,12 @@ impl Worker {
         }
     }
 
-    fn serve_batch(&mut self, batch: &mut Vec<Ticket>) {
-        let started = Instant::now();
+    pub(super) fn serve_batch(&mut self, batch: &mut Vec<Ticket>) {
+        let started = clock::instant();
         let called = self.caller.call(batch, None, started);
         let common = &self.caller.common;
         common.around.metrics.ledger_batch_size.record(batch.len() as f64);
-        self.call_seconds.record(started.elapsed().as_secs_f64());
+        self.call_seconds.record(clock::elapsed(started).as_secs_f64());
         self.tray.served(batch.len(), common.settings.batch_max, started);
         match called {
             Ok(Done { head, outcomes, .. }) => {
@@ -62,6 +61,7 @@ impl Worker {
                     (ticket.reply, outcome.map(|outcome| Answer { outcome, position }))
                 });
                 self.postman.take(mail.collect());
+                crash::point("redis: told");
             }
             Err(fault) => {
                 self.postman

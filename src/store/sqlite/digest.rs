@@ -4,7 +4,9 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use super::{Archives, archive, dead, lease, log, retire};
 use crate::clock::Millis;
+use crate::crash;
 use crate::orders::{OrderStatus, lines_json};
+use crate::planted;
 use crate::sale::{LaneId, PaymentRef, SaleDefinition};
 use crate::sqlite::as_sql;
 use crate::store::digest::{self, DeadLetter, Digest, Numbered, Standing};
@@ -15,8 +17,15 @@ pub(super) fn digest(
     batch: &Batch,
     archives: Archives,
 ) -> Result<Digested, StoreError> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    crash::point("writer: begun");
     lease::move_cursor(&transaction, batch)?;
+    crash::point("writer: cursor moved");
+    if planted::is("cursor-before-rows") {
+        transaction.commit()?;
+        crash::point("writer: begun");
+        transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    }
     let (events, mut dead) = digest::open(&batch.entries);
     let mut done = Digested { cursor: batch.end(), ..Digested::default() };
     match batch.care {
@@ -37,6 +46,7 @@ pub(super) fn digest(
             }
         }
     }
+    crash::point("writer: rows written");
     done.dead_letters = dead.iter().map(|letter| letter.record.last.seq).collect();
     dead::put_aside(&transaction, batch.lane, &dead)?;
     if archives == Archives::Yes {
@@ -44,7 +54,9 @@ pub(super) fn digest(
             archive::keep(&transaction, batch.lane, &entry.record)?;
         }
     }
+    crash::point("writer: before the commit");
     transaction.commit()?;
+    crash::point("writer: committed");
     if let Some(tip) = &done.logged {
         tip.tell(i64::from(batch.lane.0));
     }

@@ -80,6 +80,7 @@ impl World {
                     stock: 2,
                     allocated: 2,
                     per_user_limit: None,
+                    created_stock: None,
                 }],
                 orders: vec![order(0), order(1)],
                 cart_lines: vec![cart_line(0), cart_line(1)],

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::history::{Entry, History, Line, Op, Receipt, Seen};
+use crate::history::{Entry, History, Level, Line, Op, Receipt, Seen};
 use crate::ops::{ItemView, SaleView};
-use crate::oracle::{Books, Evidence, Scope, Verdict, judge};
+use crate::oracle::{Books, Evidence, Report, Run, Scope, Verdict, judge};
 
 /// The product's own schema: the oracle's SQL has to fit it.
 const SCHEMA: &str = include_str!("../../../../src/store/sqlite/migrations/V1__books.sql");
@@ -41,7 +41,7 @@ impl World {
             outbox_length: 0,
             writer_lag_seconds: None,
         };
-        let scope = Scope { complete: true, sold_out: true };
+        let scope = Scope { complete: true, sold_out: true, lost_below: None };
         let mut world = Self { history: Vec::new(), view, scope, dir };
         // A world that lives for a moment need not survive a power cut.
         world.sql(&format!("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY; {SCHEMA}"));
@@ -78,6 +78,14 @@ impl World {
         let history = History::from_entries(self.history.clone());
         let books = Books::read(self.dir.path(), "flash").unwrap();
         judge(&Evidence { history: &history, ledger: &self.view, books: &books, scope: self.scope })
+    }
+
+    pub fn report(&self, run: Run) -> String {
+        let history = History::from_entries(self.history.clone());
+        let books = Books::read(self.dir.path(), "flash").unwrap();
+        let (ledger, books) = (&self.view, &books);
+        let evidence = Evidence { history: &history, ledger, books, scope: self.scope };
+        Report::of(run, &evidence, &judge(&evidence)).to_string()
     }
 
     /// The first entry about a reservation.
@@ -142,6 +150,7 @@ impl World {
             held_at_ms: n * 1_000,
             expires_at_ms: n * 1_000 + 999,
             body_digest: 77,
+            level: Level::Fsync,
         }));
     }
 }

@@ -1,0 +1,95 @@
+//! Named points at which the process can be made to die, so that a death between any two steps is tried
+//! and not waited for.
+//!
+//! A point is nothing in a normal build. With the feature `crash-points`, which no release has,
+//! `CRASH_AT=name` ends the process when it comes to that point (`name:3`: for the third time).
+
+/// Every point, in the order of the way through it.
+pub const POINTS: [&str; 26] = [
+    "reserve: admitted",
+    "reserve: submitted",
+    "reserve: decided",
+    "reserve: durable",
+    "lane: decided",
+    "lane: appended",
+    "lane: published",
+    "lane: swept",
+    "redis: before the call",
+    "redis: answered",
+    "redis: before the barrier",
+    "redis: told",
+    "writer: read",
+    "writer: begun",
+    "writer: rows written",
+    "writer: cursor moved",
+    "writer: before the commit",
+    "writer: committed",
+    "writer: told",
+    "recovery: books held",
+    "recovery: remembered",
+    "recovery: fenced",
+    "recovery: half written",
+    "recovery: written",
+    "recovery: reopened",
+    "drain: begun",
+];
+
+/// The process dies here, if it is told to.
+#[cfg(not(any(test, feature = "crash-points")))]
+#[inline(always)]
+pub fn point(_name: &'static str) {}
+
+/// The process dies here, if it is told to.
+#[cfg(all(feature = "crash-points", not(test)))]
+pub fn point(name: &'static str) {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// The point, and how often it is passed before it counts.
+    static AT: LazyLock<Option<(String, AtomicU32)>> = LazyLock::new(|| {
+        let at = std::env::var("CRASH_AT").ok()?;
+        let (name, nth) = match at.rsplit_once(':') {
+            Some((name, nth)) if nth.parse::<u32>().is_ok() => (name, nth.parse().unwrap_or(1)),
+            Some(_) | None => (at.as_str(), 1),
+        };
+        Some((name.to_owned(), AtomicU32::new(nth)))
+    });
+    if let Some((wanted, left)) = &*AT
+        && wanted == name
+        && left.fetch_sub(1, Ordering::Relaxed) == 1
+    {
+        // No destructors, no flush, no answer: as SIGKILL would have it.
+        std::process::abort();
+    }
+}
+
+/// A simulation decides whether whoever came here dies.
+#[cfg(test)]
+pub fn point(name: &'static str) {
+    simulated::come_to(name);
+}
+
+/// Deaths in a simulation: the thread unwinds, and what it had begun is rolled back.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static DECIDES: RefCell<Option<Box<dyn FnMut(&'static str)>>> =
+            const { RefCell::new(None) };
+    }
+
+    /// Who is asked at each point that the calling thread comes to.
+    pub fn decided_by(decides: Option<Box<dyn FnMut(&'static str)>>) {
+        DECIDES.with(|known| *known.borrow_mut() = decides);
+    }
+
+    pub fn come_to(name: &'static str) {
+        debug_assert!(super::POINTS.contains(&name), "{name} is in no list");
+        DECIDES.with(|known| {
+            if let Some(decides) = known.borrow_mut().as_mut() {
+                decides(name);
+            }
+        });
+    }
+}

@@ -1,0 +1,80 @@
+//! The simulation at length, and the bugs that are put in to see that it finds them.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use super::{Done, cargo};
+
+/// The test that looks at seeds.
+const TEST: &str = "simulation::seeds_hold";
+
+fn test(first: u64, seeds: u64) -> Command {
+    let mut command = cargo();
+    command.args(["test", "--quiet", "--package", "floodgate", "--lib", "--"]);
+    command.args(["--exact", TEST, "--nocapture"]);
+    command.env("FLOODGATE_SEED", first.to_string());
+    command.env("FLOODGATE_SEEDS", seeds.to_string());
+    command.env_remove("FLOODGATE_BUG");
+    command
+}
+
+fn build() -> Done {
+    super::run(cargo().args(["test", "--package", "floodgate", "--lib", "--no-run"]))
+}
+
+/// Looks at so many seeds, in so many processes beside each other.
+pub fn simulate(seeds: u64, from: u64, jobs: u64) -> Done {
+    build()?;
+    let each = seeds.div_ceil(jobs.max(1));
+    let start = |job: u64| -> Result<Child, String> {
+        let first = from + job * each;
+        let count = each.min((from + seeds).saturating_sub(first));
+        test(first, count).spawn().map_err(|error| error.to_string())
+    };
+    let children = (0..jobs.max(1)).map(start).collect::<Result<Vec<_>, _>>()?;
+    let mut held = true;
+    for mut child in children {
+        held &= child.wait().map_err(|error| error.to_string())?.success();
+    }
+    if held { Ok(()) } else { Err("a seed does not hold; it is shown above".to_owned()) }
+}
+
+/// Tries each bug that can be put in, and prints how long it took to be caught, as a table.
+pub fn planted(seeds: u64, wanted: &str) -> Done {
+    build()?;
+    println!("| bug | what is wrong | caught after | seconds |\n|---|---|---|---|");
+    let mut escaped = Vec::new();
+    for (bug, what) in bugs()?.into_iter().filter(|(bug, _)| bug.contains(wanted)) {
+        let ran = test(1, seeds)
+            .env("FLOODGATE_BUG", &bug)
+            .env("FLOODGATE_SHRINK", "0")
+            .stderr(Stdio::null())
+            .output()
+            .map_err(|error| error.to_string())?;
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+        // caught after N seeds, S s: seed M
+        let caught =
+            said.lines().find_map(|line| line.split_once("caught after ")?.1.split_once(": seed"));
+        match caught.and_then(|(caught, _)| caught.split_once(", ")) {
+            Some((after, seconds)) => println!("| `{bug}` | {what} | {after} | {seconds} |"),
+            None => {
+                println!("| `{bug}` | {what} | not within {seeds} seeds | |");
+                escaped.push(bug);
+            }
+        }
+    }
+    if escaped.is_empty() { Ok(()) } else { Err(format!("not caught: {}", escaped.join(", "))) }
+}
+
+/// The bugs, as `src/planted.rs` lists them.
+fn bugs() -> Result<Vec<(String, String)>, String> {
+    let source = fs::read_to_string("src/planted.rs").map_err(|error| error.to_string())?;
+    let list = source.split("const BUGS").nth(1).and_then(|rest| rest.split("];").next());
+    let list = list.ok_or("src/planted.rs has no list of bugs")?;
+    let quoted = |line: &str| {
+        let line = line.trim().strip_prefix("(\"")?.strip_suffix("\"),")?.to_owned();
+        let (bug, what) = line.split_once("\", \"")?;
+        Some((bug.to_owned(), what.replace("\\\"", "\"")))
+    };
+    Ok(list.lines().filter_map(quoted).collect())
+}
