@@ -101,7 +101,6 @@ fn gate(stock: u64, admission: &AdmissionSettings) -> Gate {
         buckets: Arc::new(Buckets::new(admission, &metrics)),
         metrics,
         durability: Durability::Fsync,
-        backlog: Duration::from_millis(250),
     });
     if stock == 0 {
         let runtime = runtime();

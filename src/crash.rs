@@ -74,8 +74,11 @@ pub fn point(name: &'static str) {
 pub(crate) mod simulated {
     use std::cell::RefCell;
 
+    /// What becomes of whoever comes to a point.
+    type Decides = Box<dyn FnMut(&'static str)>;
+
     thread_local! {
-        static DECIDES: RefCell<Option<Box<dyn FnMut(&'static str)>>> =
+        static DECIDES: RefCell<Option<Decides>> =
             const { RefCell::new(None) };
     }
 

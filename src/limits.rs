@@ -167,6 +167,8 @@ pub const REDIS_BACKOFF_MS: (u64, u64) = (8, 250);
 /// A gateway asks a lane for its sales, for holds that ran out and for what other gateways granted, this
 /// often.
 pub const REDIS_TICK_MS: u64 = 50;
+/// What a gateway knows of other gateways' winners counts for so long after it asked.
+pub const REDIS_KNOWN_MS: u64 = 200;
 /// Entries of the outbox, or records, that it then reads at once.
 pub const FOLLOW_PAGE: usize = 500;
 /// A gateway that cannot open every lane in this time does not start.

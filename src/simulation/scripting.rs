@@ -1,5 +1,10 @@
 //! The very scripts of `lua/`, run over a model's keys.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kinds of values are those of Lua and of Redis, not ours"
+)]
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -103,7 +108,7 @@ fn word(value: &LuaValue) -> mlua::Result<Vec<u8>> {
 fn to_lua(lua: &Lua, answer: Value) -> mlua::Result<LuaValue> {
     Ok(match answer {
         Value::Nil => LuaValue::Boolean(false),
-        Value::Int(number) => LuaValue::Integer(number.into()),
+        Value::Int(number) => LuaValue::Integer(number),
         Value::BulkString(text) => LuaValue::String(lua.create_string(text)?),
         Value::Array(values) => {
             let values = values.into_iter().map(|value| to_lua(lua, value));
@@ -118,7 +123,7 @@ fn from_lua(value: LuaValue) -> mlua::Result<Value> {
     Ok(match value {
         LuaValue::Nil | LuaValue::Boolean(false) => Value::Nil,
         LuaValue::Boolean(true) => Value::Int(1),
-        LuaValue::Integer(number) => Value::Int(number.into()),
+        LuaValue::Integer(number) => Value::Int(number),
         LuaValue::Number(number) => Value::Int(number as i64),
         LuaValue::String(text) => Value::BulkString(text.as_bytes().to_vec()),
         LuaValue::Table(table) => {
@@ -132,14 +137,14 @@ fn from_lua(value: LuaValue) -> mlua::Result<Value> {
 /// As the `cmsgpack` of Redis packs: whole numbers as integers, the shortest form of everything.
 fn write(out: &mut Vec<u8>, value: &LuaValue) -> mlua::Result<()> {
     let whole = |number: f64| number.fract() == 0.0 && number.abs() < 9e15;
-    let written = match value {
+    match value {
         LuaValue::Nil => rmp::encode::write_nil(out).map_err(mlua::Error::external),
         LuaValue::Boolean(flag) => {
             rmp::encode::write_bool(out, *flag).map_err(mlua::Error::external)
         }
-        LuaValue::Integer(number) => rmp::encode::write_sint(out, i64::from(*number))
-            .map(drop)
-            .map_err(mlua::Error::external),
+        LuaValue::Integer(number) => {
+            rmp::encode::write_sint(out, *number).map(drop).map_err(mlua::Error::external)
+        }
         LuaValue::Number(number) if whole(*number) => {
             rmp::encode::write_sint(out, *number as i64).map(drop).map_err(mlua::Error::external)
         }
@@ -152,10 +157,9 @@ fn write(out: &mut Vec<u8>, value: &LuaValue) -> mlua::Result<()> {
             out.extend_from_slice(&bytes);
             head.map(drop).map_err(mlua::Error::external)
         }
-        LuaValue::Table(table) => return write_list(out, table),
+        LuaValue::Table(table) => write_list(out, table),
         other => Err(mlua::Error::runtime(format!("not to be packed: {other:?}"))),
-    };
-    written
+    }
 }
 
 fn write_list(out: &mut Vec<u8>, table: &Table) -> mlua::Result<()> {

@@ -134,11 +134,12 @@ fn main() -> ExitCode {
 type Done = Result<(), String>;
 
 /// Programs that the build and the tests call, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("cc", "gcc"),
     ("mount", "mount"),
     ("unshare", "util-linux"),
     ("prlimit", "util-linux"),
+    ("strace", "strace"),
     ("redis-server", "redis-server"),
 ];
 

@@ -37,6 +37,18 @@ pub(super) struct Lane {
     /// Until when every id that was granted is written down here: a seq, 0 for nothing, and the clock then.
     known_seq: AtomicU64,
     known_now: AtomicU64,
+    /// When the lane was asked for that, in milliseconds of this gateway's life.
+    known_at: AtomicU64,
+    born: Instant,
+}
+
+/// An answer after which every winner until then is written down.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    /// The lane's clock in it.
+    pub now: Millis,
+    /// When it was asked for.
+    pub asked: Instant,
 }
 
 /// When the lane's sales are to be asked for, and what changed since when.
@@ -61,25 +73,38 @@ impl Lane {
             foreign: Mutex::default(),
             known_seq: AtomicU64::new(0),
             known_now: AtomicU64::new(0),
+            known_at: AtomicU64::new(0),
+            born: clock::instant(),
         }
     }
 
-    /// Until when every id that was granted is written down here.
+    /// Until when every id that was granted is written down here. Nothing is certain where the lane has not
+    /// been heard of for a while: units may have come back since, and been granted elsewhere.
     pub(super) fn known(&self) -> Knowledge {
+        let age = self.life().saturating_sub(self.known_at.load(Ordering::Acquire));
+        if age > limits::REDIS_KNOWN_MS {
+            return Knowledge::default();
+        }
         // The seq last: it was stored last.
         let seq = self.known_seq.load(Ordering::Acquire);
         Knowledge { seq, now: Millis(self.known_now.load(Ordering::Acquire)) }
     }
 
     /// To be called by whoever has the ticker: a seq means something in one life of the lane only.
-    fn knows(&self, known: Option<(Position, Millis)>) {
+    fn knows(&self, known: Option<(Position, Known)>) {
         match known {
-            Some((position, now)) => {
+            Some((position, Known { now, asked })) => {
+                let at = asked.saturating_duration_since(self.born).as_millis();
+                self.known_at.store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Release);
                 self.known_now.store(now.0, Ordering::Release);
                 self.known_seq.store(position.seq, Ordering::Release);
             }
             None => self.known_seq.store(0, Ordering::Release),
         }
+    }
+
+    fn life(&self) -> u64 {
+        u64::try_from(clock::elapsed(self.born).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The lane's clock, as last seen.
@@ -153,13 +178,13 @@ impl Lane {
     /// A tick was answered at a position: sales that were touched until `since` are told, and who won until
     /// then is known, or not. `false`, and nothing, where the lane has begun another life since it was asked:
     /// the answer is about the one before.
-    pub(super) fn ticked(&self, position: Position, since: u64, known: Option<Millis>) -> bool {
+    pub(super) fn ticked(&self, position: Position, since: u64, known: Option<Known>) -> bool {
         let mut ticker = self.ticker();
         if ticker.epoch != position.epoch {
             return false;
         }
         ticker.since = ticker.since.max(since);
-        self.knows(known.map(|now| (position, now)));
+        self.knows(known.map(|known| (position, known)));
         true
     }
 
@@ -178,14 +203,32 @@ mod tests {
     fn answers_of_another_life() {
         let lane = Lane::new(LaneId(0), Gateway { token: String::new(), lanes: 1 });
         let at = |epoch, seq| Position { epoch, seq };
+        let known = |now| Some(Known { now: Millis(now), asked: Instant::now() });
         lane.adopt(at(1, 10));
-        assert!(lane.ticked(at(1, 12), 12, Some(Millis(5))));
+        assert!(lane.ticked(at(1, 12), 12, known(5)));
         assert_eq!((lane.tick(), lane.known().seq, lane.known().now), (12, 12, Millis(5)));
         lane.adopt(at(2, 3));
         assert_eq!((lane.tick(), lane.known().seq), (0, 0), "a seq means something else now");
-        assert!(!lane.ticked(at(1, 14), 14, Some(Millis(6))));
+        assert!(!lane.ticked(at(1, 14), 14, known(6)));
         assert_eq!((lane.tick(), lane.known().seq), (0, 0));
         assert!(lane.ticked(at(2, 4), 4, None));
         assert_eq!((lane.tick(), lane.known().seq), (4, 0));
+    }
+
+    /// Proves that what was known counts for a while only, from when it was asked for, and again with the next
+    /// answer: a gateway that does not hear of a lane knows no winners of it.
+    #[test]
+    fn what_is_old_is_not_known() {
+        let lane = Lane::new(LaneId(0), Gateway { token: String::new(), lanes: 1 });
+        let position = Position { epoch: 1, seq: 7 };
+        lane.adopt(position);
+        let while_ago = Duration::from_millis(limits::REDIS_KNOWN_MS + 1);
+        // It lives long enough for there to be a while ago.
+        let lane = Lane { born: lane.born.checked_sub(2 * while_ago).unwrap(), ..lane };
+        let of = |asked| Some(Known { now: Millis(5), asked });
+        assert!(lane.ticked(position, 7, of(Instant::now().checked_sub(while_ago).unwrap())));
+        assert_eq!(lane.known(), Knowledge::default());
+        assert!(lane.ticked(position, 7, of(Instant::now())));
+        assert_eq!(lane.known().seq, 7);
     }
 }

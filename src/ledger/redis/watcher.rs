@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use redis::cmd;
 use tracing::warn;
 
 use super::caller::{Caller, Common, Done};
 use super::follower::Follower;
-use super::lane::Lane;
+use super::lane::{Known, Lane};
 use super::wire::{self, Head, Report};
 use crate::catalog::SaleCard;
 use crate::clock;
@@ -32,15 +33,16 @@ impl Watcher {
         while !self.caller.common.stop.load(Ordering::Acquire) {
             let since = self.caller.lane.tick();
             // A call that fails is made again with the next tick, which says nothing new of the cause.
-            if let Ok(done) = self.caller.call(&[], Some(since), clock::instant()) {
-                self.tell(&done, since);
+            let asked = clock::instant();
+            if let Ok(done) = self.caller.call(&[], Some(since), asked) {
+                self.tell(&done, since, asked);
             }
             clock::sleep(self.caller.lane.idle().max(self.caller.shut_out()));
         }
     }
 
     /// Tells the catalog what the lane says of its sales. A lane is up once the catalog knows them.
-    fn tell(&mut self, done: &Done, since: u64) {
+    fn tell(&mut self, done: &Done, since: u64, asked: Instant) {
         let Head { position, now, more, full, .. } = done.head;
         let mut last = since;
         let mut whole = !full;
@@ -60,7 +62,7 @@ impl Watcher {
         }
         // Before anybody reads that the last unit is gone: who has it.
         let known = whole && self.follow(position);
-        if !self.caller.lane.ticked(position, last, known.then_some(now)) {
+        if !self.caller.lane.ticked(position, last, known.then_some(Known { now, asked })) {
             return;
         }
         for (card, report) in cards {
