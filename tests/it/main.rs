@@ -31,7 +31,6 @@ mod bad_reservations;
 mod breakers;
 mod cart_crowd;
 mod carts;
-mod chaos;
 mod commands;
 mod crash;
 #[cfg(feature = "crash-points")]

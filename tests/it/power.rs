@@ -10,6 +10,7 @@ use floodgate_loadtest::redis_server::{Keeps, RedisServer};
 use crate::binary::{Serving, audit_with};
 use crate::forgetful_disk::{ForgetfulDisk, Survives};
 use crate::patience::PATIENCE;
+use crate::patience::eventually;
 use crate::shop::{CONSOLE, GAME, SALE, sale};
 
 /// Cuts, unless `FLOODGATE_CRASH_ROUNDS` says otherwise.
@@ -55,6 +56,12 @@ async fn resolve(gateway: &Serving, number: u64, seen: &mut History) {
 
 async fn judge(gateway: Serving, dir: &std::path::Path, all: &History, more: &[&str]) {
     let scope = Scope { complete: true, ..Scope::default() };
+    // A power cut may have been the lane's last word: it is looked at again first.
+    eventually("the lane is open", async || {
+        let sale = gateway.admin("GET", &format!("/admin/v1/sales/{SALE}"));
+        (sale.send().await.status == 200).then_some(())
+    })
+    .await;
     let access = gateway.access();
     let verdict = oracle::examine(&access, dir, SALE, all, scope, PATIENCE).await.unwrap();
     assert!(verdict.ok, "{verdict}");

@@ -166,7 +166,9 @@ fn sees_a_replay_that_differs() {
         world.history.push(replay);
     });
     breaks(name, |world| {
-        let replay = world.entry("r1", Op::Reserve).clone();
+        let mut replay = world.entry("r1", Op::Reserve).clone();
+        // Not at once with the first.
+        (replay.start_us, replay.end_us) = (replay.end_us + 1, replay.end_us + 2);
         world.history.push(replay);
     });
 }

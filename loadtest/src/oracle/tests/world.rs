@@ -110,6 +110,8 @@ impl World {
 
     fn next(&self, user: &str, op: Op, seen: Seen) -> Entry {
         let seq = self.history.len() as u64;
+        // Apart: what was unknown for long is no longer under way.
+        let start_us = 10_000_000 * seq + 1;
         Entry {
             seq,
             op,
@@ -117,8 +119,8 @@ impl World {
             key: None,
             payment_ref: None,
             lines: [].into(),
-            start_us: 10 * seq + 1,
-            end_us: 10 * seq + 2,
+            start_us,
+            end_us: start_us + 1,
             seen,
             replayed: false,
             reservation: None,
