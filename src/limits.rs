@@ -159,6 +159,11 @@ pub const REDIS_CONNECT_MS: u64 = 1_000;
 pub const REDIS_CALL_MS: u64 = 500;
 /// Asking again ends after this. Below [`LEDGER_REPLY_MS`].
 pub const REDIS_ANSWER_MS: u64 = 1_500;
+/// Waiting for a Redis to make its append-only file anew, before its lane is left alone again; and how
+/// often it is looked at, in milliseconds.
+pub const REDIS_REWRITE_MS: u64 = 250;
+/// See [`REDIS_REWRITE_MS`].
+pub const REDIS_REWRITE_LOOK_MS: u64 = 5;
 /// Waiting for replicas, in one `WAIT`. Beyond it the outcome is unknown.
 pub const REDIS_WAIT_MS: u64 = 400;
 /// A lane that could not be opened is left alone for so long: the first time and the longest, in

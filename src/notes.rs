@@ -63,23 +63,30 @@ impl Scribe {
             let Some(note) = note else { return };
             self.write(&note).await;
         }
+        // Books that did not take one of the last notes are not waited for again.
+        let mut reached = true;
         while let Ok(note) = self.notes.try_recv() {
-            self.write(&note).await;
+            if reached {
+                reached = self.write(&note).await;
+            } else {
+                lost(&note);
+            }
         }
     }
 
-    /// Tries until it is written, or the gateway ends.
-    async fn write(&mut self, note: &Note) {
+    /// Tries until it is written, or the gateway ends. Whether it is.
+    async fn write(&mut self, note: &Note) -> bool {
         let reply = Duration::from_millis(limits::STORE_REPLY_MS);
         let again = Duration::from_millis(limits::NOTES_RETRY_MS);
         loop {
             match timeout(reply, self.store.note(note.clone())).await {
-                Ok(Ok(())) => return,
+                Ok(Ok(())) => return true,
                 Ok(Err(error)) => warn!(%error, "a note for the audit log waits for the books"),
                 Err(_) => warn!("a note for the audit log waits for the books"),
             }
             if *self.stop.borrow() {
-                return lost(note);
+                lost(note);
+                return false;
             }
             // Cut short by the end, which leaves one more try.
             let _ = timeout(again, self.stop.wait_for(|stop| *stop)).await;

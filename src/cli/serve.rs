@@ -44,21 +44,21 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<Exit, Failure> {
 /// busy. `TOKIO_WORKER_THREADS` says otherwise. One thread needs none of what several need to share
 /// their work, and is this one.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let threads =
-        std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|threads| threads.parse().ok());
-    let threads = threads.unwrap_or_else(|| {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        cores.saturating_sub(1)
-    });
-    let mut builder = match threads {
-        0 | 1 => tokio::runtime::Builder::new_current_thread(),
-        _ => {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(threads);
-            builder
+    let threads = match std::env::var("TOKIO_WORKER_THREADS") {
+        Ok(given) => given.parse().ok().filter(|threads| *threads > 0).ok_or_else(|| {
+            let message = "TOKIO_WORKER_THREADS must be a whole number from 1 on";
+            Failure::new(Exit::Configuration, message)
+        })?,
+        Err(_) => {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            cores.saturating_sub(1).max(1)
         }
     };
-    Ok(builder.enable_all().build()?)
+    if threads == 1 {
+        return Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
+    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.worker_threads(threads).enable_all().build()?)
 }
 
 async fn serve(

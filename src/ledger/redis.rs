@@ -17,6 +17,7 @@ mod lane;
 pub mod recovery;
 pub mod scripts;
 pub mod server;
+mod torn;
 mod watcher;
 pub mod wire;
 mod worker;

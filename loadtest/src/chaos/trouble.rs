@@ -8,6 +8,7 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use super::fleet::{Rig, copy};
+use crate::fault_proxy::FaultProxy;
 use crate::history::Level;
 
 /// Connections that take all descriptors.
@@ -205,17 +206,9 @@ impl Fault {
                 Ok(())
             }
             Self::DelayRedis => {
-                rig.to_redis.delay(Duration::from_millis(rng.u64(1..700)));
-                sleep(long).await;
-                rig.to_redis.delay(Duration::ZERO);
-                Ok(())
+                delay(&rig.to_redis, Duration::from_millis(rng.u64(1..700)), long).await
             }
-            Self::LoseRedis => {
-                rig.to_redis.swallow_all(true);
-                sleep(long).await;
-                rig.to_redis.swallow_all(false);
-                Ok(())
-            }
+            Self::LoseRedis => lose(&rig.to_redis, long).await,
             Self::KillPostgres => {
                 rig.postgres.kill();
                 sleep(short).await;
@@ -228,17 +221,25 @@ impl Fault {
                 Ok(())
             }
             Self::DelayPostgres => {
-                rig.to_postgres.delay(Duration::from_millis(rng.u64(10..400)));
-                sleep(long).await;
-                rig.to_postgres.delay(Duration::ZERO);
-                Ok(())
+                delay(&rig.to_postgres, Duration::from_millis(rng.u64(10..400)), long).await
             }
-            Self::LosePostgres => {
-                rig.to_postgres.swallow_all(true);
-                sleep(long).await;
-                rig.to_postgres.swallow_all(false);
-                Ok(())
-            }
+            Self::LosePostgres => lose(&rig.to_postgres, long).await,
         }
     }
+}
+
+/// Every answer is late, for a while.
+async fn delay(proxy: &FaultProxy, by: Duration, lasts: Duration) -> io::Result<()> {
+    proxy.delay(by);
+    sleep(lasts).await;
+    proxy.delay(Duration::ZERO);
+    Ok(())
+}
+
+/// No answer comes, for a while.
+async fn lose(proxy: &FaultProxy, lasts: Duration) -> io::Result<()> {
+    proxy.swallow_all(true);
+    sleep(lasts).await;
+    proxy.swallow_all(false);
+    Ok(())
 }

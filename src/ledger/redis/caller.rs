@@ -14,6 +14,7 @@ use super::lane::Lane;
 use super::recovery::{self, Closed};
 use super::scripts;
 use super::server::{self, Connection, Greeting, Server};
+use super::torn;
 use super::wire::{self, Head, Report, Verdict};
 use super::{Around, Promise, Settings};
 use crate::clock::{self, Millis};
@@ -258,7 +259,7 @@ impl Caller {
             let pause = pause::before_retry(limits::REDIS_BACKOFF_MS, self.refusals);
             self.not_before = clock::instant() + pause;
             self.refusals = self.refusals.saturating_add(1);
-            let down = matches!(closed, Closed::Redis(_) | Closed::Unfit(_));
+            let down = matches!(closed, Closed::Redis(_) | Closed::Unfit(_) | Closed::Rewriting);
             self.lane.is(if down { Health::Down } else { Health::Fenced });
             warn!(lane = %self.lane.id, %closed, "the lane is not open");
             if let Closed::Foreign(reason) = closed {
@@ -296,6 +297,7 @@ impl Caller {
             let Promise { durability, replicas } = self.common.settings.promise;
             server::check(&mut connection, durability, replicas)
                 .map_err(|unfit| Closed::Unfit(unfit.to_string()))?;
+            torn::heal(&mut connection)?;
             *fit = Some(history.clone());
         }
         let seen = *lane.head.borrow();

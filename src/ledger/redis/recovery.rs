@@ -76,6 +76,9 @@ pub enum Closed {
     /// The server does not give what is promised.
     #[error("{0}")]
     Unfit(String),
+    /// The server makes its append-only file anew.
+    #[error("Redis makes its append-only file anew after its start")]
+    Rewriting,
     /// It is of another layout or version: an operator has to decide.
     #[error("{0}")]
     Foreign(String),

@@ -231,7 +231,7 @@ pub fn end(connection: &mut dyn ConnectionLike, abandoned: &Greeting) -> Result<
     cmd("CLIENT").arg("KILL").arg("ID").arg(abandoned.client).exec(connection)
 }
 
-fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
+pub(super) fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }
 

@@ -1,6 +1,8 @@
 //! Floods of HTTP/2, frame by frame.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
@@ -105,9 +107,14 @@ impl Flood {
 
     /// Floods, connection after connection, until `stop`; then waits until the last one is ended by
     /// the server.
-    pub async fn run(self, certificate: Certificate, address: SocketAddr, stop: Instant) -> Ended {
+    pub async fn run(
+        self,
+        certificate: Certificate,
+        address: SocketAddr,
+        stop: Arc<AtomicBool>,
+    ) -> Ended {
         let mut ended = Ended { connections: 0, frames: 0, longest: Duration::ZERO };
-        while Instant::now() < stop {
+        while !stop.load(Ordering::Relaxed) {
             let connected = certificate.connect(address, &["h2"], &BOTH).await;
             let Ok(stream) = connected else { continue };
             let (mut from, mut to) = tokio::io::split(stream);

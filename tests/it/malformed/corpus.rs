@@ -157,7 +157,8 @@ fn hosts() -> Vec<Raw> {
 }
 
 fn headers() -> Vec<Raw> {
-    let many: String = (0..64).map(|number| format!("X-{number}: v\r\n")).collect();
+    let headers = |count| (0..count).map(|number| format!("X-{number}: v\r\n")).collect::<String>();
+    let (many, far_too_many) = (headers(64), headers(101));
     let long = format!("X-Long: {}\r\n", "x".repeat(17 * 1024));
     let long_name = format!("{}: v\r\n", "x".repeat(17 * 1024));
     let table = [
@@ -181,6 +182,7 @@ fn headers() -> Vec<Raw> {
         ("a CR at the end of the value", "X-Thing: a\r\r\n", Ends(400)),
         ("a CR for a line's end", "X-Thing: a\rX-Other: b\r\n", Ends(400)),
         ("too many", &many, Ends(431)),
+        ("far too many", &far_too_many, Ends(431)),
         ("too long", &long, Ends(431)),
         ("too long a name", &long_name, Ends(431)),
         ("two users", "X-User-Id: ann\r\nX-User-Id: eve\r\n", Ends(400)),
