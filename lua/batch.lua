@@ -2,23 +2,24 @@
 --
 -- ARGV        1 the caller's epoch  2 min_seq: the highest seq that the caller has seen
 --             3 since: sales touched after this seq are reported, with the seq of their last touch, or ''
---             4 a letter for each command: 'p' for a reservation that may be plain, 'c' for any other
---             5 how often a user may reserve, as `rate` takes it, or ''
---             6 and on, for each command: of 'p' id, user and wish; of 'c' the command, packed
+--             4 a letter for each command: 'c', or for a reservation that may be plain its wish, from \128 on
+--             5 how often a user may reserve, as `rate` takes it, or ''  6 the wishes, packed
+--             7 and on, for each command: of a plain one id and user; of 'c' the command, packed
 -- Answer      1 head: status, epoch, seq, now, whether more holds are due, whether more is to report, how many
 --               passed because there was no room to limit them
---             2 outcomes, one after the other  3 reports, one after the other
+--             2 outcomes, one after the other  3 reports, one after the other  4 shapes, one after the other
 -- Statuses    ok; empty: the lane was never made, is forgotten, or is being written anew; fenced: it is being
 --             recovered; stale: its epoch is another; behind: it has forgotten what the caller has seen;
 --             format: its state is of a version that this script does not know. In all but the first nothing
 --             was done.
 
-local FORMAT, REPORTS_MAX, COUNTERS_MAX = '1', 1100, 5000
+local FORMAT, REPORTS_MAX, COUNTERS_MAX = '2', 1100, 5000
 
 local more, full = false, false
 
 local function answer(status, outcomes, reports)
-  return { pack({ status, epoch or 0, seq or 0, now or 0, more, full, unlimited }), outcomes or '', reports or '' }
+  local head = pack({ status, epoch or 0, seq or 0, now or 0, more, full, unlimited })
+  return { head, outcomes or '', reports or '', table.concat(granted) }
 end
 
 local meta = call('HMGET', META, 'format', 'epoch', 'seq', 'now', 'fence')
@@ -49,19 +50,26 @@ local function make_operations()
 end
 
 -- What reservations need is read in a few calls for all of them.
-local arguments, letters = ARGV, ARGV[4]
+local arguments, letters, FIRST = ARGV, ARGV[4], 7
 local limited = arguments[5] ~= ''
+wishes = unpacked(arguments[6])
+local accounts_of = {}
+for number, wish in ipairs(wishes) do
+  accounts_of[number] = wish[1] .. '/'
+end
 local commands, ids, users, shops, buyers = {}, {}, {}, {}, {}
 local plain_ids, plain_users = {}, {}
-local from = 6
+local from, plain = FIRST, 0
 for at = 1, #letters do
-  if letters:byte(at) == 112 then
-    plain_ids[#plain_ids + 1] = arguments[from]
-    plain_users[#plain_users + 1] = wish_of(arguments[from + 2]).account .. arguments[from + 1]
+  local number = letters:byte(at) - 127
+  if number > 0 then
+    local user = arguments[from + 1]
+    plain = plain + 1
+    plain_ids[plain], plain_users[plain] = arguments[from], accounts_of[number] .. user
     if limited then
-      buyers[#buyers + 1] = arguments[from + 1]
+      buyers[#buyers + 1] = user
     end
-    from = from + 3
+    from = from + 2
   else
     local command = unpacked(arguments[from])
     local kind = command[1]
@@ -81,7 +89,7 @@ read(RECORDS, records, ids)
 read(ACCOUNTS, accounts, users)
 read(SALES, sales, shops)
 local known, had = {}, {}
-if #plain_ids > 0 then
+if plain > 0 then
   known, had = call('HMGET', RECORDS, unpack(plain_ids)), call('HMGET', ACCOUNTS, unpack(plain_users))
 end
 
@@ -98,8 +106,8 @@ if #call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 1) > 0 then
   more = select(2, sweep())
 end
 
-local outcomes, plain = {}, 0
-from = 6
+local outcomes = {}
+from, plain = FIRST, 0
 for at = 1, #letters do
   local command = commands[at]
   if command then
@@ -113,7 +121,8 @@ for at = 1, #letters do
     from = from + 1
   else
     plain = plain + 1
-    local id, user, wish, account = arguments[from], arguments[from + 1], arguments[from + 2], plain_users[plain]
+    local id, user, account = arguments[from], arguments[from + 1], plain_users[plain]
+    local wish = wishes[letters:byte(at) - 127]
     local outcome = too_often and not known[plain] and not records[id] and too_often(user)
       or reserve_plain(id, user, wish, account, known[plain], had[plain])
     if not outcome then
@@ -124,11 +133,10 @@ for at = 1, #letters do
       if accounts[account] == nil then
         accounts[account] = had[plain] and unpacked(had[plain])
       end
-      local wanted = wish_of(wish)
-      outcome = decide.R({ 'R', id, wanted[1], user, { wanted[2], wanted[3] } })
+      outcome = decide.R({ 'R', id, wish[1], user, { wish[2], wish[3] } })
     end
     outcomes[at] = outcome
-    from = from + 3
+    from = from + 2
   end
 end
 commit(before)

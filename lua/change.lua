@@ -94,6 +94,7 @@ local function shift(sale, user, lines, from, to, restock)
 end
 
 local function happened(event)
+  tell_plain()
   seq = seq + 1
   events[#events + 1] = event
 end
@@ -106,9 +107,6 @@ end
 -- Moves a reservation, and its units with it.
 local function transit(id, record, to, restock)
   shift(record[SALE], record[USER], record[LINES], record[STATUS], to, restock)
-  if record[STATUS] == HELD then
-    gone_due[#gone_due + 1] = id
-  end
   record[STATUS] = to
   record[VERSION] = record[VERSION] + 1
   dirty_records[id] = true

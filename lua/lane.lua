@@ -14,14 +14,14 @@ local META, DEFINITIONS, SALES, STOCK, ACCOUNTS = KEYS[1], KEYS[2], KEYS[3], KEY
 local RECORDS, DUE, RESTOCKS, TOUCHED, OUTBOX = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 
 -- Bounds that the gateway knows by the same names.
-local QUANTITY_MAX, SWEEP_MAX = 1000000, 512
+local QUANTITY_MAX, SWEEP_MAX, DUE_IDS_MAX = 1000000, 512, 64
 
 -- A sale, by position. An instant of -1 is none, a limit of -1 too. Items are id, price, limit, and again.
 local CREATED_AT, OPENS_AT, CLOSES_AT, PAUSED, HOLD_SECONDS, LIMIT, S_CURRENCY, ITEMS = 1, 2, 3, 4, 5, 6, 7, 8
 -- An item's counters, by position.
 local IN_STOCK, AVAILABLE, C_HELD, C_CONFIRMED, CANCELLED_TOTAL, EXPIRED_TOTAL = 1, 2, 3, 4, 5, 6
 -- Messages are concatenated from parts that were packed before: an array's head is one byte.
-local TRIPLE, FALSE, TRUE = '\147', '\194', '\195'
+local TRIPLE, FOURFOLD, FALSE, TRUE = '\147', '\148', '\194', '\195'
 
 local epoch, seq, now
 
@@ -41,6 +41,8 @@ local sales, indexes, stocks, accounts, records, restocks = {}, {}, {}, {}, {}, 
 -- What is to be written. `plain_` are fields and values in a row, which come before the others.
 local events, dirty_sales, dirty_stocks, dirty_accounts, dirty_records = {}, {}, {}, {}, {}
 local new_definitions, new_restocks, new_due, gone_due, touched = {}, {}, {}, {}, {}
+-- Plain holds that no event tells of yet: shapes, in the order of their first one.
+local untold = {}
 local plain_records, plain_accounts = {}, {}
 local written = {}
 
@@ -147,13 +149,45 @@ local function check_conservation()
   end
 end
 
+-- Tells of plain holds, in one event for all of a shape.
+local function tell_plain()
+  for at, shape in ipairs(untold) do
+    events[#events + 1] = FOURFOLD .. pack('G') .. shape.packed .. pack(table.concat(shape.ids)) .. pack(shape.users)
+    shape.ids, shape.users, untold[at] = {}, {}, nil
+  end
+end
+
+-- Ids of holds by their end, many to a member. They stay until then, whatever becomes of them.
+local function write_due()
+  local members = {}
+  for expires_at, ids in pairs(new_due) do
+    for from = 1, #ids, DUE_IDS_MAX do
+      members[#members + 1] = expires_at
+      members[#members + 1] = table.concat(ids, '', from, math.min(from + DUE_IDS_MAX - 1, #ids))
+    end
+  end
+  write_list('ZADD', DUE, members)
+  write_list('ZREM', DUE, gone_due)
+end
+
+local function held_until(expires_at, id)
+  local ids = new_due[expires_at]
+  if not ids then
+    ids = {}
+    new_due[expires_at] = ids
+  end
+  ids[#ids + 1] = id
+end
+
 -- Writes everything that was decided since `before`. The outbox first: where its id is not the next one,
 -- nothing happens.
 local function commit(before)
   if seq == before then
+    write_list('ZREM', DUE, gone_due)
     return
   end
   check_conservation()
+  tell_plain()
   for id in pairs(dirty_records) do
     written[id] = written[id] or pack(records[id])
   end
@@ -168,9 +202,7 @@ local function commit(before)
   write(SALES, dirty_sales, sales)
   write(DEFINITIONS, new_definitions, new_definitions)
   write(RESTOCKS, new_restocks, new_restocks)
-  -- What was held and ended in the same batch is taken out after it was put in.
-  write_list('ZADD', DUE, new_due)
-  write_list('ZREM', DUE, gone_due)
+  write_due()
   for sale in pairs(touched) do
     call('ZADD', TOUCHED, whole(seq), sale)
   end

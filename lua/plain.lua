@@ -1,28 +1,20 @@
 -- Plain: a reservation as nearly all are, decided without making the operations.
 --
--- Command     id, user, wish (sale, item, quantity, packed): one line. As `reserve` decides it where the
---             reservation is new, the sale open, the quantity one that can be had, and where the user has
+-- Command     id, user, and the number of a wish (sale, item, quantity): one line. As `reserve` decides it where
+--             the reservation is new, the sale open, the quantity one that can be had, and where the user has
 --             nothing of the sale yet; what else it may be is left to `reserve`.
--- Outcome     'r', record, false
+-- Outcome     the number of a shape, which is a record without its user: the caller has the rest
 -- Refusals    sold-out (held)
--- Events      'H', id, record
+-- Events      'G', shape, ids, users: one for all reservations of a shape that nothing else came between
 -- Invariants  as `reserve`; what is the same for all of one wish is packed once a call
 
--- By wish: its fields, and what a reservation of it is made of, if it can be plain.
+-- The wishes of a call, and what a reservation of each is made of, if it can be plain.
 local wishes, shapes = {}, {}
+local begins = {}
+-- Shapes that were granted, in the order of their numbers, packed.
+local granted = {}
 
-local function wish_of(packed)
-  local wish = wishes[packed]
-  if not wish then
-    wish = unpacked(packed)
-    wish.account = wish[1] .. '/'
-    wishes[packed] = wish
-  end
-  return wish
-end
-
-local function shape_of(packed)
-  local wish = wish_of(packed)
+local function shape_of(wish)
   local id, item, quantity = wish[1], wish[2], wish[3]
   local sale = sale_of(id)
   local index = sale and state_of(sale) == 'open' and index_of(id, item)
@@ -36,6 +28,10 @@ local function shape_of(packed)
   end
   local expires_at = now + sale[HOLD_SECONDS] * 1000
   local lines = pack({ item, quantity, sale[ITEMS][index * 3 - 1] })
+  -- A record is its ten fields, packed: the user stands between these two.
+  local head = pack(id)
+  local tail = lines .. pack(sale[S_CURRENCY]) .. pack('h') .. pack(1) .. pack(now) .. pack(expires_at)
+    .. pack('') .. pack({})
   return {
     sale = id,
     field = id .. '/' .. index,
@@ -43,22 +39,21 @@ local function shape_of(packed)
     units = quantity,
     account = { index, quantity },
     packed_account = pack({ index, quantity }),
-    -- A record is its ten fields, packed: the user stands between these two.
-    head = '\154' .. pack(id),
-    tail = lines .. pack(sale[S_CURRENCY]) .. pack('h') .. pack(1) .. pack(now) .. pack(expires_at)
-      .. pack('') .. pack({}),
+    head = '\154' .. head,
+    tail = tail,
+    packed = '\153' .. head .. tail,
     due = whole(expires_at),
+    ids = {},
+    users = {},
   }
 end
 
-local HELD_EVENT, OUTCOME = TRIPLE .. pack('H') .. '\176', TRIPLE .. pack('r')
-
 -- The outcome, or nothing where it is not plain. `known` and `had` are what Redis has of id and account.
-local function reserve_plain(id, user, packed, account, known, had)
-  local shape = shapes[packed]
+local function reserve_plain(id, user, wish, account, known, had)
+  local shape = shapes[wish]
   if shape == nil then
-    shape = shape_of(packed)
-    shapes[packed] = shape
+    shape = shape_of(wish)
+    shapes[wish] = shape
   end
   if not shape or known or had or records[id] ~= nil or accounts[account] ~= nil then
     return nil
@@ -70,18 +65,31 @@ local function reserve_plain(id, user, packed, account, known, had)
   end
   counters[AVAILABLE] = available - units
   counters[C_HELD] = counters[C_HELD] + units
-  dirty_stocks[shape.field] = true
-  touched[shape.sale] = true
-  local record = shape.head .. pack(user) .. shape.tail
+  if not shape.outcome then
+    granted[#granted + 1] = shape.packed
+    shape.outcome = pack(#granted)
+    dirty_stocks[shape.field] = true
+    touched[shape.sale] = true
+  end
+  local length = #user
+  local begin = begins[length]
+  if not begin then
+    -- What a string of so many bytes begins with.
+    begin = pack(user):sub(1, -1 - length)
+    begins[length] = begin
+  end
+  local record = shape.head .. begin .. user .. shape.tail
   records[id], accounts[account] = record, shape.account
   local at = #plain_records
   plain_records[at + 1], plain_records[at + 2] = id, record
   plain_accounts[at + 1], plain_accounts[at + 2] = account, shape.packed_account
-  at = #new_due
-  new_due[at + 1], new_due[at + 2] = shape.due, id
-  at = #events
-  -- An id is a string of 16 bytes.
-  events[at + 1], events[at + 2], events[at + 3] = HELD_EVENT, id, record
+  local ids = shape.ids
+  at = #ids + 1
+  if at == 1 then
+    untold[#untold + 1] = shape
+  end
+  ids[at], shape.users[at] = id, user
+  held_until(shape.due, id)
   seq = seq + 1
-  return OUTCOME .. record .. FALSE
+  return shape.outcome
 end

@@ -78,8 +78,7 @@ decide.R = function(command)
   shift(sale_id, user, priced, nil, HELD, true)
   records[id] = record
   dirty_records[id] = true
-  new_due[#new_due + 1] = whole(expires_at)
-  new_due[#new_due + 1] = id
+  held_until(whole(expires_at), id)
   -- One encoding serves the record, the event and the answer.
   local encoded = pack(record)
   written[id] = encoded

@@ -147,10 +147,14 @@ pub const LANE_INBOX: usize = 8_192;
 pub const LANE_BATCH_MAX: usize = 512;
 /// Holds that one batch expires; the rest is due in the next batch, which follows at once.
 pub const SWEEP_MAX: usize = 512;
+/// Reservations of one deadline that Redis keeps in one member of its set.
+pub const DUE_IDS_MAX: usize = 64;
 /// A lane whose last batch had so many commands lets the next one gather.
 pub const LANE_CROWD: usize = 8;
 /// For so long. A lane with less to do never waits.
 pub const LANE_GATHER_US: u64 = 300;
+/// The same for a worker of a lane in Redis.
+pub const REDIS_GATHER_US: u64 = 700;
 /// An idle lane looks at its clock this often, in milliseconds.
 pub const LANE_IDLE_MS: u64 = 250;
 /// Waiting for a connection to Redis.

@@ -59,7 +59,7 @@ pub(crate) fn chosen() -> Option<&'static str> {
 
 /// What the bugs of the scripts change: in place of a piece of the source, another.
 #[cfg(any(test, floodgate_planted))]
-const IN_SCRIPTS: [(&str, &str, &str); 11] = [
+const IN_SCRIPTS: [(&str, &str, &str); 10] = [
     ("fence-not-checked", "if meta[5] then", "if false then"),
     (
         "limit-outside-script",
@@ -85,13 +85,8 @@ const IN_SCRIPTS: [(&str, &str, &str); 11] = [
     ("clock-steps-back", "now = math.max(now, ", "now = math.max(0, "),
     (
         "sweep-without-status",
-        "  if record[STATUS] == HELD then\n    gone_due",
-        "  if false then\n    gone_due",
-    ),
-    (
-        "sweep-without-status",
-        "    if record[STATUS] == HELD then\n      if expired",
-        "    if true then\n      if expired",
+        "    if record[STATUS] == HELD then\n      expire(",
+        "    if true then\n      expire(",
     ),
     ("cancel-not-told", "  happened(pack({ 'X', ", "  local _ = (pack({ 'X', "),
     ("window-not-checked", "  return sale[PAUSED] and 'paused' or 'open'", "  return 'open'"),

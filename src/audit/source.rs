@@ -1,5 +1,6 @@
 //! Where a lane's records are read: from its journal, or from the books' archive and the stream behind it.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use redis::cmd;
@@ -13,7 +14,7 @@ use crate::ledger::journal;
 use crate::ledger::redis::keys::Keys;
 use crate::ledger::redis::server::Connection as Redis;
 use crate::outbox::{Record, stream};
-use crate::sale::LaneId;
+use crate::sale::{LaneId, ReservationId};
 use crate::sqlite;
 use crate::store::StoreAt;
 use crate::store::snapshot::Snapshot;
@@ -71,13 +72,13 @@ impl Source {
     pub(super) fn compare(fold: &mut Fold, findings: &mut Findings) -> Result<(), String> {
         let Self::Redis(behind) = &mut fold.source else { return Ok(()) };
         let Behind { stream, keys, .. } = behind.as_mut();
-        type Kept = (Option<u64>, Vec<(String, Vec<u8>)>, usize, usize);
+        type Kept = (Option<u64>, Vec<(String, Vec<u8>)>, usize, Vec<(Vec<u8>, u64)>);
         let kept: Result<Kept, _> = redis::pipe()
             .atomic()
             .add_command(cmd("HGET").arg(&keys.meta).arg("seq").clone())
             .add_command(cmd("HGETALL").arg(&keys.stock).clone())
             .add_command(cmd("HLEN").arg(&keys.records).clone())
-            .add_command(cmd("ZCARD").arg(&keys.due).clone())
+            .add_command(cmd("ZRANGE").arg(&keys.due).arg(0).arg(-1).arg("WITHSCORES").clone())
             .query(stream);
         let (seq, stock, records, due) = kept.map_err(|error| error.to_string())?;
         let (lane, seq) = (fold.lane, seq.unwrap_or(0));
@@ -104,19 +105,35 @@ impl Source {
                 rule(same, || format!("{field}: Redis counts {numbers:?}, its events {known:?}")),
             );
         }
-        let held = fold.reservations.values().filter(|known| known.status == "pending_payment");
-        let (held, known) = (held.count(), fold.reservations.len());
+        let known = fold.reservations.len();
         findings.look_at_all(
             Promise::Ledger,
-            rule((records, due) == (known, held), || {
-                format!(
-                    "lane {lane}: Redis has {records} records and {due} holds, its events tell of \
-                     {known} and {held}"
-                )
+            rule(records == known, || {
+                format!("lane {lane}: Redis has {records} records, its events tell of {known}")
             }),
         );
+        // Who has ended stays there until the hold would have.
+        let ends: HashMap<ReservationId, u64> =
+            due.iter().flat_map(|(ids, end)| ids_of(ids).map(|id| (id, *end))).collect();
+        for (id, known) in &fold.reservations {
+            if known.status != "pending_payment" {
+                continue;
+            }
+            let (end, expected) = (ends.get(id), known.held.expires_at.0);
+            findings.look_at_all(
+                Promise::Ledger,
+                rule(end == Some(&expected), || {
+                    format!("{id} is held until {expected}, and Redis has {end:?} for its end")
+                }),
+            );
+        }
         Ok(())
     }
+}
+
+/// The ids of a member of `due`.
+fn ids_of(member: &[u8]) -> impl Iterator<Item = ReservationId> {
+    member.as_chunks().0.iter().map(|id| ReservationId::from_bytes(*id))
 }
 
 fn numbers(packed: &[u8]) -> Vec<i64> {

@@ -184,11 +184,7 @@ pub async fn serve<S: Service>(
         // Those that have ended make room in the set for those that come.
         while connections.try_join_next().is_some() {}
         let open = Open::new(&open);
-        let served = Arc::clone(&front).serve(stream, peer, stop.clone());
-        connections.spawn(async move {
-            served.await;
-            drop((permit, open));
-        });
+        connections.spawn(Arc::clone(&front).serve(stream, peer, stop.clone(), (permit, open)));
     }
     drop(acceptor);
     let ended = async { while connections.join_next().await.is_some() {} };

@@ -187,15 +187,17 @@ fn by_score(members: &BTreeMap<Bytes, f64>, rest: &[Bytes]) -> Answer {
     };
     let (min, max) = (bound(&rest[0])?, bound(&rest[1])?);
     let with_scores = rest.iter().any(|word| word == b"WITHSCORES");
-    let limit = rest.iter().position(|word| word == b"LIMIT").and_then(|at| rest.get(at + 2));
-    let limit = limit.and_then(|count| text(count).parse().ok()).unwrap_or(usize::MAX);
+    let limit = rest.iter().position(|word| word == b"LIMIT");
+    let number = |at: usize| rest.get(at).and_then(|number| text(number).parse().ok());
+    let offset = limit.and_then(|at| number(at + 1)).unwrap_or(0);
+    let limit = limit.and_then(|at| number(at + 2)).unwrap_or(usize::MAX);
     let above = |score: f64| if min.1 { score > min.0 } else { score >= min.0 };
     let below = |score: f64| if max.1 { score < max.0 } else { score <= max.0 };
     let mut found: Vec<_> =
         members.iter().filter(|(_, score)| above(**score) && below(**score)).collect();
     found.sort_by(|a, b| a.1.total_cmp(b.1).then(a.0.cmp(b.0)));
     let mut answer = Vec::new();
-    for (member, score) in found.into_iter().take(limit) {
+    for (member, score) in found.into_iter().skip(offset).take(limit) {
         answer.push(Value::BulkString(member.clone()));
         if with_scores {
             answer.push(bulk(score));

@@ -83,12 +83,13 @@ impl<S: Service> Front<S> {
     }
 
     /// Serves until the peer, a bound, or `stop` ends it; after `stop` the request that is under way
-    /// is finished.
-    pub(super) async fn serve(
+    /// is finished. What is kept is given back at the end.
+    pub(super) async fn serve<K: Send>(
         self: Arc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
         mut stop: watch::Receiver<bool>,
+        _kept: K,
     ) {
         let opened = tokio::select! {
             // Nothing is owed to whoever has not asked for anything.
@@ -101,7 +102,8 @@ impl<S: Service> Front<S> {
                 Wire::Tls(stream) => {
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
                     let order = if http2 { Order::AtOnce } else { Order::InTurn };
-                    self.speak(order, *stream, peer, stop).await;
+                    // Whoever speaks without has no room for it in the task.
+                    Box::pin(self.speak(order, *stream, peer, stop)).await;
                 }
             },
             Err(refused) => {
@@ -117,8 +119,8 @@ impl<S: Service> Front<S> {
             if !self.crowd.trusts(peer.ip()) {
                 return Err(Refused::Proxy);
             }
-            let announced =
-                tokio::time::timeout(self.patience.head, proxy::read(&mut stream)).await;
+            let read = Box::pin(proxy::read(&mut stream));
+            let announced = tokio::time::timeout(self.patience.head, read).await;
             // A proxy that speaks for itself (a health check) announces nobody.
             announced.ok().flatten().ok_or(Refused::Proxy)?.unwrap_or(peer)
         } else {
@@ -129,7 +131,8 @@ impl<S: Service> Front<S> {
         let wire = match &self.tls {
             None => Wire::Plain(stream),
             Some((tls, handshakes)) => {
-                let stream = handshakes.shake(tls, stream).await.ok_or(Refused::Handshake)?;
+                let shaken = Box::pin(handshakes.shake(tls, stream)).await;
+                let stream = shaken.ok_or(Refused::Handshake)?;
                 Wire::Tls(Box::new(stream))
             }
         };
@@ -147,7 +150,8 @@ impl<S: Service> Front<S> {
         let turns = Arc::clone(&pulse);
         let answer = service_fn(move |request| {
             let (service, pulse) = (Arc::clone(&service), Arc::clone(&turns));
-            async move {
+            // hyper keeps room for a whole one of these as long as the connection is open.
+            Box::pin(async move {
                 let turn = pulse.begin();
                 let only_head = order == Order::AtOnce && request.method() == Method::HEAD;
                 let mut answer = service.answer(peer, request).await;
@@ -162,7 +166,7 @@ impl<S: Service> Front<S> {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer)
-            }
+            })
         });
         let ended = match order {
             Order::InTurn => {
@@ -171,7 +175,8 @@ impl<S: Service> Front<S> {
                     .await
             }
             Order::AtOnce => {
-                let connection = pin!(self.http2.serve_connection(stream, answer));
+                let mut connection = Box::pin(self.http2.serve_connection(stream, answer));
+                let connection = connection.as_mut();
                 self.run(connection, |connection| connection.graceful_shutdown(), &pulse, stop)
                     .await
             }

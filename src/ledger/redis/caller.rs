@@ -160,24 +160,24 @@ impl Caller {
         let quota = *self.common.around.user_quota.borrow();
         let call = scripts::lane_call(&self.keys, seen, since, quota.as_ref(), asked);
         crash::point("redis: before the call");
-        let answer: Result<[Vec<u8>; 3], RedisError> = call.invoke(&mut connection);
+        let answer = scripts::call_lane(&mut connection, &call);
         crash::point("redis: answered");
-        let [head, outcomes, reports] = match answer {
-            Ok(parts) => parts,
+        let said = match answer {
+            Ok(said) => said,
             Err(failed) => return Err(self.failed(connection, &failed)),
         };
         let read = || -> Result<Done, wire::Unreadable> {
-            let head = wire::head(&head)?;
+            let head = wire::head(&said.head)?;
             let commands = batch.iter().map(|ticket| &ticket.command);
             let outcomes = if head.verdict == Verdict::Done {
                 let limited =
                     |wait| quota.map_or(Fault::Unknown, |quota| Fault::RateLimited { quota, wait });
-                let outcomes = wire::outcomes(&outcomes, commands)?.into_iter();
+                let outcomes = wire::outcomes(&said.outcomes, &said.shapes, commands)?.into_iter();
                 outcomes.map(|outcome| outcome.map_err(limited)).collect()
             } else {
                 Vec::new()
             };
-            Ok(Done { head, outcomes, reports: wire::reports(&reports)? })
+            Ok(Done { head, outcomes, reports: wire::reports(&said.reports)? })
         };
         let done = read().map_err(|unreadable| {
             error!(lane = %self.lane.id, %unreadable, "an answer of the ledger is lost");

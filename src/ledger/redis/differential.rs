@@ -66,19 +66,19 @@ impl Scripts {
             .unwrap();
         let asked = wire::Arguments::of(commands.iter());
         let call = scripts::lane_call(&self.keys, self.position, Some(0), None, &asked);
-        let [head, outcomes, reports]: [Vec<u8>; 3] = call.invoke(&mut self.connection).unwrap();
-        let head = wire::head(&head).unwrap();
+        let said = scripts::call_lane(&mut self.connection, &call).unwrap();
+        let head = wire::head(&said.head).unwrap();
         assert_eq!((head.verdict, head.now), (Verdict::Done, clock));
-        wire::reports(&reports).unwrap();
+        wire::reports(&said.reports).unwrap();
         self.position = head.position;
-        let outcomes = wire::outcomes(&outcomes, commands.iter()).unwrap();
+        let outcomes = wire::outcomes(&said.outcomes, &said.shapes, commands.iter()).unwrap();
         outcomes.into_iter().map(Result::unwrap).collect()
     }
 
     /// Everything that the lane keeps but its clock and its outbox, with what has no order in order.
     fn dump(&mut self) -> BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>> {
         let keys = self.keys.clone();
-        let mut dump = BTreeMap::new();
+        let mut dump: BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>> = BTreeMap::new();
         let hashes = [&keys.definitions, &keys.sales, &keys.stock, &keys.records, &keys.restocks];
         for key in hashes {
             dump.insert(key.clone(), cmd("HGETALL").arg(key).query(&mut self.connection).unwrap());
@@ -92,13 +92,19 @@ impl Scripts {
             (user, format!("{pairs:?}").into_bytes())
         });
         dump.insert(keys.accounts.clone(), sorted.collect());
-        let due: BTreeMap<Vec<u8>, Vec<u8>> = cmd("ZRANGE")
+        // Of those that are still held; and in whatever company.
+        let due: Vec<(Vec<u8>, Vec<u8>)> = cmd("ZRANGE")
             .arg(&keys.due)
             .arg(0)
             .arg(-1)
             .arg("WITHSCORES")
             .query(&mut self.connection)
             .unwrap();
+        let records = &dump[&keys.records];
+        let alone =
+            due.iter().flat_map(|(ids, at)| ids.chunks(16).map(|id| (id.to_vec(), at.clone())));
+        let held = |id: &Vec<u8>| wire::is_held(&records[id]).unwrap();
+        let due = alone.filter(|(id, _)| held(id)).collect();
         dump.insert(keys.due.clone(), due);
         dump
     }

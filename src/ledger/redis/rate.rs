@@ -209,9 +209,9 @@ impl Rig {
         let seen = Position { epoch: 1, seq: 0 };
         let asked = wire::Arguments::of(commands.iter());
         let call = scripts::lane_call(&self.keys, seen, None, Some(quota), &asked);
-        let [head, outcomes, _]: [Vec<u8>; 3] = call.invoke(&mut self.connection).unwrap();
-        let outcomes = wire::outcomes(&outcomes, commands.iter()).unwrap();
-        (wire::head(&head).unwrap(), outcomes)
+        let said = scripts::call_lane(&mut self.connection, &call).unwrap();
+        let outcomes = wire::outcomes(&said.outcomes, &said.shapes, commands.iter()).unwrap();
+        (wire::head(&said.head).unwrap(), outcomes)
     }
 
     fn rates(&mut self) -> BTreeMap<String, String> {

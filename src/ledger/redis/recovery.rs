@@ -6,7 +6,7 @@
 //! survived in the outbox behind it, under a higher epoch, so that whoever slept through this has no
 //! effect any more.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use redis::{ConnectionLike, RedisError, cmd};
 use tracing::{error, info, warn};
@@ -14,13 +14,13 @@ use tracing::{error, info, warn};
 use super::keys::Keys;
 use super::scripts::{FENCE, FORMAT, REOPEN, RESTORE};
 use super::wire::Packer;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Millis, SystemClock};
 use crate::crash;
 use crate::engine::{Position, State};
 use crate::limits;
 use crate::outbox::{FoldError, stream};
 use crate::planted;
-use crate::sale::{LaneId, Status};
+use crate::sale::{LaneId, ReservationId, Status};
 
 /// What remembers a lane when its Redis does not.
 pub trait Recall: Send + Sync {
@@ -395,14 +395,19 @@ impl Recovery<'_> {
             touched.push(&score.to_string(), id.as_str().into());
         }
         let (mut records, mut due) = (Pairs::default(), Pairs::default());
+        let mut ends: BTreeMap<Millis, Vec<u8>> = BTreeMap::new();
         for reservation in state.reservations() {
             let mut packed = Packer::default();
             packed.record(reservation);
             records.0.push(reservation.id.as_bytes().to_vec());
             records.0.push(packed.0);
             if reservation.status == Status::Held {
-                let id = reservation.id.as_bytes().to_vec();
-                due.push(&reservation.expires_at.0.to_string(), id);
+                ends.entry(reservation.expires_at).or_default().extend(reservation.id.as_bytes());
+            }
+        }
+        for (end, ids) in ends {
+            for some in ids.chunks(limits::DUE_IDS_MAX * size_of::<ReservationId>()) {
+                due.push(&end.0.to_string(), some.to_vec());
             }
         }
         for (command, key, pairs) in [

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use governor::Quota;
-use redis::{Script, ScriptInvocation};
+use redis::{Cmd, ConnectionLike, RedisError, Script, cmd};
 
 use super::keys::Keys;
 use super::wire::{self, Arguments};
@@ -38,7 +38,7 @@ const OPERATIONS: [(&str, &str); 10] = [
 const LOOP: &str = include_str!("../../../lua/batch.lua");
 
 /// Format of what the scripts keep. They refuse any other.
-pub const FORMAT: &str = "1";
+pub const FORMAT: &str = "2";
 
 /// What every batch calls.
 pub static LANE: LazyLock<Script> = LazyLock::new(|| Script::new(&LANE_SOURCE));
@@ -62,18 +62,48 @@ pub fn lane_call(
     since: Option<u64>,
     quota: Option<&Quota>,
     asked: &Arguments,
-) -> ScriptInvocation<'static> {
-    let mut call = LANE.prepare_invoke();
-    for key in keys.all() {
-        call.key(key);
+) -> Cmd {
+    let all = keys.all();
+    let mut call = cmd("EVALSHA");
+    call.arg(LANE.get_hash()).arg(all.len());
+    for key in all {
+        call.arg(key);
     }
     call.arg(seen.epoch).arg(seen.seq);
     call.arg(since.map_or(String::new(), |since| since.to_string()));
-    call.arg(&asked.letters).arg(quota.map_or(String::new(), wire::rate));
-    for value in &asked.values {
-        call.arg(value.as_slice());
+    call.arg(&asked.letters).arg(quota.map_or(String::new(), wire::rate)).arg(&asked.wishes);
+    for value in asked.values() {
+        call.arg(value);
     }
     call
+}
+
+/// What a lane says to a call.
+pub struct Said {
+    /// For [`wire::head`].
+    pub head: Vec<u8>,
+    /// For [`wire::outcomes`].
+    pub outcomes: Vec<u8>,
+    /// For [`wire::reports`].
+    pub reports: Vec<u8>,
+    /// For [`wire::outcomes`].
+    pub shapes: Vec<u8>,
+}
+
+/// Makes a call. A server that does not know the script gets it, and is asked once more.
+///
+/// # Errors
+/// As Redis has it.
+pub fn call_lane(connection: &mut dyn ConnectionLike, call: &Cmd) -> Result<Said, RedisError> {
+    let said = match call.query(connection) {
+        Err(unknown) if unknown.code() == Some("NOSCRIPT") => {
+            cmd("SCRIPT").arg("LOAD").arg(LANE_SOURCE.as_str()).exec(connection)?;
+            call.query(connection)
+        }
+        said => said,
+    };
+    let [head, outcomes, reports, shapes]: [Vec<u8>; 4] = said?;
+    Ok(Said { head, outcomes, reports, shapes })
 }
 
 /// One call of a lane, as one script: the state, the operations within a function that makes them, and the
@@ -130,7 +160,8 @@ mod tests {
             for refusal in quoted(code, "refused('") {
                 assert!(header.contains(refusal), "{name}: refuses {refusal} and does not say so");
             }
-            for event in quoted(code, "happened(pack({ '").chain(quoted(code, "TRIPLE .. pack('")) {
+            let parts = quoted(code, "TRIPLE .. pack('");
+            for event in quoted(code, "happened(pack({ '").chain(parts) {
                 assert!(header.contains(&format!("'{event}'")), "{name}: tells '{event}'");
             }
         }
@@ -145,7 +176,10 @@ mod tests {
                 let late = limits::LATE_PAYMENTS_MAX;
                 format!("{late}, {}, {}", limits::STOCK_MAX, limits::SALES_PER_LANE_MAX)
             }),
-            ("QUANTITY_MAX, SWEEP_MAX", format!("{}, {}", limits::QUANTITY_MAX, limits::SWEEP_MAX)),
+            ("QUANTITY_MAX, SWEEP_MAX, DUE_IDS_MAX", {
+                let (quantity, sweep) = (limits::QUANTITY_MAX, limits::SWEEP_MAX);
+                format!("{quantity}, {sweep}, {}", limits::DUE_IDS_MAX)
+            }),
             ("RATE_USERS_MAX, RATE_TURN_US", {
                 format!("{}, {}", limits::RATE_USERS_MAX, limits::RATE_TURN_MS * 1_000)
             }),

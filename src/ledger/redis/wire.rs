@@ -77,41 +77,80 @@ pub struct Report {
 #[derive(Debug, Default)]
 pub struct Arguments {
     /// A letter for each command.
-    pub letters: String,
-    /// What belongs to each letter, in their order.
-    pub values: Vec<Vec<u8>>,
+    pub letters: Vec<u8>,
+    /// What plain reservations are of, packed.
+    pub wishes: Vec<u8>,
+    /// What belongs to each letter, in their order, in a row; and where each ends.
+    values: (Vec<u8>, Vec<usize>),
 }
+
+/// Plain reservations of one call are of so many different wishes at most: their numbers are letters.
+const WISHES_MAX: usize = 128;
+const FIRST_WISH: u8 = 128;
+
+/// What a reservation of one line is of, whoever asks.
+type Wish<'c> = (&'c SaleId, &'c ItemId, u32);
 
 impl Arguments {
     /// Packs commands for a call.
     pub fn of<'c>(commands: impl Iterator<Item = &'c Command>) -> Self {
         let mut arguments = Self::default();
+        let mut wishes = Vec::new();
         for command in commands {
-            arguments.push(command);
+            arguments.push(command, &mut wishes);
         }
+        let mut packed = Packer::default();
+        packed.array(wishes.len());
+        for (sale, item, quantity) in wishes {
+            packed.array(3);
+            packed.text(sale.as_str());
+            packed.text(item.as_str());
+            packed.uint(quantity.into());
+        }
+        arguments.wishes = packed.0;
         arguments
     }
 
-    fn push(&mut self, command: &Command) {
+    /// What belongs to the letters.
+    pub fn values(&self) -> impl Iterator<Item = &[u8]> {
+        let (bytes, ends) = &self.values;
+        let starts = std::iter::once(&0).chain(ends);
+        starts.zip(ends).map(|(start, end)| bytes.get(*start..*end).unwrap_or_default())
+    }
+
+    fn push<'c>(&mut self, command: &'c Command, wishes: &mut Vec<Wish<'c>>) {
         if let Command::Reserve(reserve) = command
             && let [line] = reserve.lines.as_ref()
+            && let Some(letter) = letter((&reserve.sale, &line.item, line.quantity), wishes)
         {
-            let mut wish = Packer::default();
-            wish.array(3);
-            wish.text(reserve.sale.as_str());
-            wish.text(line.item.as_str());
-            wish.uint(line.quantity.into());
-            self.letters.push('p');
-            self.values.push(reserve.id.as_bytes().to_vec());
-            self.values.push(reserve.user.as_str().into());
-            self.values.push(wish.0);
+            self.letters.push(letter);
+            self.value(reserve.id.as_bytes());
+            self.value(reserve.user.as_str().as_bytes());
             return;
         }
         let mut packed = Packer::default();
         packed.command(command);
-        self.letters.push('c');
-        self.values.push(packed.0);
+        self.letters.push(b'c');
+        self.value(&packed.0);
     }
+
+    fn value(&mut self, value: &[u8]) {
+        let (bytes, ends) = &mut self.values;
+        bytes.extend_from_slice(value);
+        ends.push(bytes.len());
+    }
+}
+
+/// The letter of a wish, which gets one if it has none yet.
+fn letter<'c>(wish: Wish<'c>, wishes: &mut Vec<Wish<'c>>) -> Option<u8> {
+    let number = wishes.iter().position(|known| *known == wish).unwrap_or(wishes.len());
+    if number == WISHES_MAX {
+        return None;
+    }
+    if number == wishes.len() {
+        wishes.push(wish);
+    }
+    u8::try_from(number).ok().map(|number| FIRST_WISH + number)
 }
 
 /// Writes MessagePack. Writing to memory does not fail.
@@ -311,16 +350,32 @@ pub fn rate(quota: &Quota) -> String {
     format!("{period} {}", quota.burst_size())
 }
 
-/// Reads the outcomes of `commands`, in their order. Where the user asked too often there is none, but how
+/// Reads the outcomes of `commands`, in their order, with the shapes of those that were plain. Where the user asked too often there is none, but how
 /// long until there is a token.
 ///
 /// # Errors
 /// [`Unreadable`].
 pub fn outcomes<'c>(
     mut bytes: &[u8],
+    mut shapes: &[u8],
     commands: impl Iterator<Item = &'c Command>,
 ) -> Reading<Vec<Result<Outcome, Duration>>> {
-    commands.map(|command| Fields::next(&mut bytes)?.outcome(command)).collect()
+    let mut known = Vec::new();
+    while !shapes.is_empty() {
+        known.push(Shape::of(Fields::next(&mut shapes)?));
+    }
+    let read = |command: &Command| {
+        let value = read_value_ref(&mut bytes).map_err(|_| Unreadable("MessagePack"))?;
+        let (ValueRef::Integer(number), Command::Reserve(reserve)) = (&value, command) else {
+            return Fields::of(value)?.outcome(command);
+        };
+        let number = number.as_u64().and_then(|number| usize::try_from(number).ok());
+        let shape = number.and_then(|number| known.get_mut(number.checked_sub(1)?));
+        let shape = shape.ok_or(Unreadable("a shape"))?;
+        let reservation = shape.reservation(reserve.id, reserve.user.clone())?;
+        Ok(Ok(Outcome::Reserved { reservation, replayed: false }))
+    };
+    commands.map(read).collect()
 }
 
 /// Reads reports to the end.
@@ -342,7 +397,7 @@ pub fn reports(mut bytes: &[u8]) -> Reading<Vec<Report>> {
 pub fn events(mut bytes: &[u8]) -> Reading<Vec<Event>> {
     let mut events = Vec::new();
     while !bytes.is_empty() {
-        events.push(Fields::next(&mut bytes)?.event()?);
+        Fields::next(&mut bytes)?.events(&mut events)?;
     }
     Ok(events)
 }
@@ -355,9 +410,16 @@ pub fn granted(mut bytes: &[u8]) -> Reading<Vec<(SaleId, ReservationId)>> {
     let mut granted = Vec::new();
     while !bytes.is_empty() {
         let mut event = Fields::next(&mut bytes)?;
-        if event.text()? == "H" {
-            let id = event.id()?;
-            granted.push((event.fields()?.sale()?, id));
+        match event.text()? {
+            "G" => {
+                let sale = event.fields()?.sale()?;
+                granted.extend(event.ids()?.into_iter().map(|id| (sale.clone(), id)));
+            }
+            "H" => {
+                let id = event.id()?;
+                granted.push((event.fields()?.sale()?, id));
+            }
+            _ => {}
         }
     }
     Ok(granted)
@@ -369,6 +431,39 @@ pub fn granted(mut bytes: &[u8]) -> Reading<Vec<(SaleId, ReservationId)>> {
 /// [`Unreadable`].
 pub fn sale_of_record(mut bytes: &[u8]) -> Reading<SaleId> {
     Fields::next(&mut bytes)?.sale()
+}
+
+/// What reservations of one wish have in common when they are made: a record without its user.
+struct Shape<'b> {
+    packed: Fields<'b>,
+    first: Option<Reservation>,
+}
+
+impl<'b> Shape<'b> {
+    fn of(packed: Fields<'b>) -> Self {
+        Self { packed, first: None }
+    }
+
+    fn reservation(&mut self, id: ReservationId, user: UserId) -> Reading<Reservation> {
+        if let Some(first) = &self.first {
+            return Ok(Reservation { id, user, ..first.clone() });
+        }
+        let sale = self.packed.sale()?;
+        let made = self.packed.rest_of_record(id, sale, user)?;
+        self.first = Some(made.clone());
+        Ok(made)
+    }
+}
+
+/// Whether the reservation of a record is still held.
+///
+/// # Errors
+/// [`Unreadable`].
+#[cfg(test)]
+pub fn is_held(mut bytes: &[u8]) -> Reading<bool> {
+    let mut fields = Fields::next(&mut bytes)?;
+    let status = fields.0.nth(4).ok_or(Unreadable("a status"))?;
+    Ok(status == ValueRef::from("h"))
 }
 
 /// The fields of one array, from the first to the last.
@@ -431,6 +526,16 @@ impl<'b> Fields<'b> {
         Ok(ReservationId::from_bytes(bytes))
     }
 
+    /// Ids in a row.
+    fn ids(&mut self) -> Reading<Vec<ReservationId>> {
+        let ValueRef::String(text) = self.value()? else { return Err(Unreadable("ids")) };
+        let (ids, rest) = text.as_bytes().as_chunks();
+        if !rest.is_empty() {
+            return Err(Unreadable("ids of 16 bytes"));
+        }
+        Ok(ids.iter().map(|id| ReservationId::from_bytes(*id)).collect())
+    }
+
     fn sale(&mut self) -> Reading<SaleId> {
         SaleId::parse(self.text()?).map_err(|_| Unreadable("a sale"))
     }
@@ -464,7 +569,18 @@ impl<'b> Fields<'b> {
 
     fn record(&mut self, id: ReservationId) -> Reading<Reservation> {
         let mut fields = self.fields()?;
-        let (sale, user, lines) = (fields.sale()?, fields.user()?, fields.lines()?);
+        let (sale, user) = (fields.sale()?, fields.user()?);
+        fields.rest_of_record(id, sale, user)
+    }
+
+    fn rest_of_record(
+        &mut self,
+        id: ReservationId,
+        sale: SaleId,
+        user: UserId,
+    ) -> Reading<Reservation> {
+        let fields = self;
+        let lines = fields.lines()?;
         let currency = Box::from(fields.text()?);
         let status = match fields.text()? {
             "h" => Status::Held,
@@ -595,8 +711,26 @@ impl<'b> Fields<'b> {
         })
     }
 
-    fn event(mut self) -> Reading<Event> {
-        Ok(match self.text()? {
+    /// Reads one event; of a shape there are several in one.
+    fn events(mut self, events: &mut Vec<Event>) -> Reading<()> {
+        match self.text()? {
+            "G" => {
+                let (mut shape, ids) = (Shape::of(self.fields()?), self.ids()?);
+                let mut users = self.fields()?;
+                if users.0.len() != ids.len() {
+                    return Err(Unreadable("a user for each id"));
+                }
+                for id in ids {
+                    events.push(Event::Held(shape.reservation(id, users.user()?)?));
+                }
+            }
+            kind => events.push(self.event(kind)?),
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, kind: &str) -> Reading<Event> {
+        Ok(match kind {
             "N" => {
                 let definition = definition(self.text()?)?;
                 let definition = Arc::unwrap_or_clone(definition);

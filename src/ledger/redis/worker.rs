@@ -6,13 +6,14 @@
 
 use metrics::Histogram;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::caller::{Caller, Common, Done};
 use super::lane::{Lane, TICK};
 use crate::ledger::lane::Tray;
 use crate::ledger::postman::Postman;
 use crate::ledger::{Answer, Ticket};
-use crate::{clock, crash};
+use crate::{clock, crash, limits};
 
 pub(super) struct Worker {
     pub(super) caller: Caller,
@@ -32,12 +33,20 @@ impl Worker {
     pub(super) fn serve(mut self) {
         let max = self.caller.common.settings.batch_max;
         let mut batch = Vec::with_capacity(max);
+        let mut before = 0;
         loop {
             // Whoever cannot serve takes nothing from those who can.
             clock::sleep(self.caller.shut_out());
-            if !self.tray.collect_some(&mut batch, max, TICK)
-                || self.tray.is_over(&mut batch, max, &self.caller.common.stop)
-            {
+            if !self.tray.collect_some(&mut batch, max, TICK) {
+                break;
+            }
+            if before >= limits::LANE_CROWD {
+                // In a crowd more come meanwhile, and most of what a small call costs it costs empty, too.
+                clock::sleep(Duration::from_micros(limits::REDIS_GATHER_US));
+                self.tray.take(&mut batch, max);
+            }
+            before = batch.len();
+            if self.tray.is_over(&mut batch, max, &self.caller.common.stop) {
                 break;
             }
             if !batch.is_empty() {
