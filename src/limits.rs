@@ -153,7 +153,10 @@ pub const DUE_IDS_MAX: usize = 64;
 pub const LANE_CROWD: usize = 8;
 /// For so long. A lane with less to do never waits.
 pub const LANE_GATHER_US: u64 = 300;
-/// The same for a worker of a lane in Redis.
+/// The same for a worker of a lane in Redis: from how many commands on, and for how long. With fewer than
+/// this a pause would keep itself up at half of what a lane can do, and people waiting.
+pub const REDIS_CROWD: usize = 16;
+/// See [`REDIS_CROWD`].
 pub const REDIS_GATHER_US: u64 = 700;
 /// An idle lane looks at its clock this often, in milliseconds.
 pub const LANE_IDLE_MS: u64 = 250;

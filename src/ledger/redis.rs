@@ -125,10 +125,15 @@ pub fn open(
     settings: Settings,
     around: &Around,
 ) -> Result<(RedisLedger, Workers), OpenError> {
+    let until = Instant::now() + Duration::from_millis(limits::REDIS_OPEN_MS);
     for lane in (0..settings.lanes).map(LaneId) {
-        let mut connection = server.connect(lane).map_err(ServerError::from)?;
-        let Promise { durability, replicas } = settings.promise;
-        server::check(&mut connection, durability, replicas)?;
+        while let Err(unfit) = look_at(server, lane, settings.promise) {
+            // One that is there and slow may be busy with its own start.
+            let slow = matches!(&unfit, ServerError::Unreachable(error) if error.is_timeout());
+            if !slow || Instant::now() >= until {
+                return Err(unfit.into());
+            }
+        }
     }
     let mut lanes = Vec::new();
     let mut workers = Workers { threads: Vec::new(), stop: Arc::default() };
@@ -170,6 +175,11 @@ pub fn open(
             Err(closed)
         }
     }
+}
+
+fn look_at(server: &Server, lane: LaneId, promise: Promise) -> Result<(), ServerError> {
+    let mut connection = server.connect(lane)?;
+    server::check(&mut connection, promise.durability, promise.replicas)
 }
 
 impl RedisLedger {

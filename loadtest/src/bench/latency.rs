@@ -25,7 +25,7 @@ pub async fn measure(options: &BenchOptions) -> Result<Report, Failure> {
         if !options.only.is_empty() && !options.only.iter().any(|only| only == name) {
             continue;
         }
-        let mut rounds = Vec::new();
+        let (mut rounds, mut yardstick) = (Vec::new(), Vec::new());
         for round in 0..options.rounds {
             let contender = Contender::Floodgate { redis, postgres: false };
             let running = contender.start(options, AMPLE).await?;
@@ -39,6 +39,11 @@ pub async fn measure(options: &BenchOptions) -> Result<Report, Failure> {
                 report.dropped()
             );
             rounds.push((capacity, report));
+            drop(running);
+            // What the machine itself does to whoever waits, at the same rate.
+            let bare = Contender::Bare.start(options, AMPLE).await?;
+            let beside = by_the_clock(&bare, options, capacity / 2.0, time).await?;
+            yardstick.push(beside.stats.latency_percentiles.p99 * 1e3);
         }
         let of =
             |value: fn(&OpenReport) -> f64| rounds.iter().map(move |(_, report)| value(report));
@@ -57,6 +62,10 @@ pub async fn measure(options: &BenchOptions) -> Result<Report, Failure> {
             .within(Bound::AtMost(20.0)),
             Figure::new(format!("{name}: dropped"), of(|r| r.dropped() as f64))
                 .within(Bound::AtMost(0.0)),
+            Figure::new(
+                format!("{name}: p99 ms of bare at that rate, beside it"),
+                yardstick.into_iter(),
+            ),
         ]);
     }
     Ok(Report {
@@ -80,12 +89,21 @@ async fn round_of(
     let stats = closed(running, options.connections, CAPACITY_SECONDS, FIRST_MEASURED).await?;
     drained(running).await?;
     let capacity = stats.summary.requests_per_sec;
+    Ok((capacity, by_the_clock(running, options, capacity / 2.0, time).await?))
+}
+
+async fn by_the_clock(
+    running: &Running,
+    options: &BenchOptions,
+    rate: f64,
+    time: f64,
+) -> Result<OpenReport, Failure> {
     let time = Duration::try_from_secs_f64(time).map_err(Failure::failed)?;
     let plan = OpenPlan {
         connections: options.connections,
-        ..OpenPlan::steady(running.addr(), capacity / 2.0, time)
+        ..OpenPlan::steady(running.addr(), rate, time)
     };
     let requests = ReserveRequest::new(&running.addr().to_string(), SALE, ITEM, "o", false);
     let (report, _) = rig::open(plan, requests).await.map_err(Failure::failed)?;
-    Ok((capacity, report))
+    Ok(report)
 }

@@ -20,6 +20,9 @@ pub async fn measure(options: &BenchOptions) -> Result<Report, Failure> {
     let time = options.seconds.unwrap_or(SECONDS);
     let contender = Contender::Floodgate { redis: Some(Durable::Memory), postgres: false };
     let running = contender.start(options, AMPLE).await?;
+    // Steps are minutes apart, and the machine is not the same then: each round is laid beside one of the
+    // bare server.
+    let bare = Contender::Bare.start(options, AMPLE).await?;
     let host = running.addr().to_string();
     let mut report = Report {
         suite: "past".to_owned(),
@@ -42,23 +45,27 @@ pub async fn measure(options: &BenchOptions) -> Result<Report, Failure> {
             there = *step;
         }
         drained(&running).await?;
-        let mut seen = Vec::new();
+        let (mut seen, mut beside) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
             let stats = closed(&running, options.connections, time, next).await?;
             next += 1_000_000_000;
             drained(&running).await?;
-            seen.push(stats.summary.requests_per_sec);
+            let rate = stats.summary.requests_per_sec;
+            let yardstick = closed(&bare, options.connections, time, next).await?;
+            seen.push(rate);
+            beside.push(rate / yardstick.summary.requests_per_sec);
         }
         let name = format!("{step} before: reservations/s");
         let figure = Figure::new(name, seen.into_iter());
-        let base = *first.get_or_insert(figure.value.median);
         rates.push((*step as f64, figure.value.median));
+        let share = Figure::new(format!("{step} before: of bare"), beside.into_iter());
+        let base = *first.get_or_insert(share.value.median);
         let ratio = Figure::new(
-            format!("{step} before: ratio to the first"),
-            std::iter::once(figure.value.median / base),
+            format!("{step} before: ratio to the first, both of bare"),
+            std::iter::once(share.value.median / base),
         );
-        eprintln!("{step}: {}", figure.value);
-        report.figures.extend([figure, ratio.within(Bound::AtLeast(0.9))]);
+        eprintln!("{step}: {}, {} of bare", figure.value, share.value);
+        report.figures.extend([figure, share, ratio.within(Bound::AtLeast(0.9))]);
         let mib = cpu::rss(running.id())? as f64 / f64::from(1 << 20);
         report.figures.push(Figure::new(
             format!("{step} before: RSS of the gateway, MiB"),

@@ -40,7 +40,7 @@ impl Worker {
             if !self.tray.collect_some(&mut batch, max, TICK) {
                 break;
             }
-            if before >= limits::LANE_CROWD {
+            if before >= limits::REDIS_CROWD {
                 // In a crowd more come meanwhile, and most of what a small call costs it costs empty, too.
                 clock::sleep(Duration::from_micros(limits::REDIS_GATHER_US));
                 self.tray.take(&mut batch, max);
