@@ -79,12 +79,14 @@ impl Scribe {
         let reply = Duration::from_millis(limits::STORE_REPLY_MS);
         let again = Duration::from_millis(limits::NOTES_RETRY_MS);
         loop {
+            // A try that the end came into is followed by one that it did not.
+            let last = *self.stop.borrow();
             match timeout(reply, self.store.note(note.clone())).await {
                 Ok(Ok(())) => return true,
                 Ok(Err(error)) => warn!(%error, "a note for the audit log waits for the books"),
                 Err(_) => warn!("a note for the audit log waits for the books"),
             }
-            if *self.stop.borrow() {
+            if last {
                 lost(note);
                 return false;
             }
