@@ -15,6 +15,7 @@ mod decide;
 mod event;
 #[cfg(test)]
 pub(crate) mod proof;
+mod shards;
 mod state;
 
 pub use command::{Authority, Command, OrderedLine, Reserve};

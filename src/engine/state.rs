@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::event::{Event, Return};
+use super::shards::Shards;
 use crate::clock::Millis;
 use crate::sale::{
     Counters, IdempotencyKey, ItemCounters, ItemId, Reservation, ReservationId, SaleDefinition,
@@ -39,7 +40,7 @@ pub struct State {
     /// The ledger's clock: never steps back.
     now: Millis,
     sales: BTreeMap<SaleId, SaleRecord>,
-    reservations: HashMap<ReservationId, Reservation>,
+    reservations: Shards<ReservationId, Reservation, 256>,
     /// Holds in order of their end, a queue per hold time: with one hold time, held first is due
     /// first. Entries of reservations that ended otherwise are skipped when they come up.
     holds: BTreeMap<u32, VecDeque<(Millis, ReservationId)>>,
@@ -54,7 +55,8 @@ pub struct SaleRecord {
     /// In the order of the definition.
     items: Vec<Counters>,
     index: HashMap<ItemId, usize>,
-    users: HashMap<UserId, Taken>,
+    /// In few parts: there may be ten thousand sales.
+    users: Shards<UserId, Taken, 32>,
     /// Restocks by their key: item and units. One entry per change that an operator made.
     restocks: HashMap<IdempotencyKey, (usize, i64)>,
 }
@@ -192,12 +194,12 @@ impl SaleRecord {
         let delta = |units: u32| i64::from(units) * (i64::from(to.has_units()) - i64::from(had));
         for (item, units) in lines {
             if delta(*units) != 0 {
-                let taken = self.users.entry(user.clone()).or_default();
+                let taken = self.users.part_mut(user).entry(user.clone()).or_default();
                 taken.change(*item, delta(*units)).ok_or("no such units of the user")?;
             }
         }
         if self.users.get(user).is_some_and(|taken| taken.total() == 0) {
-            self.users.remove(user);
+            self.users.part_mut(user).remove(user);
         }
         for (item, counters) in moved {
             self.items[item] = counters;
@@ -253,7 +255,7 @@ impl State {
 
     /// All reservations, in no order.
     pub fn reservations(&self) -> impl Iterator<Item = &Reservation> {
-        self.reservations.values()
+        self.reservations.iter().map(|(_, reservation)| reservation)
     }
 
     /// When the next hold runs out. May be early, where that reservation has ended otherwise.
@@ -351,7 +353,8 @@ impl State {
                 Ok(())
             }
             Event::RefundNeeded { id, payment, .. } => {
-                let reservation = self.reservations.get_mut(id).ok_or("no such reservation")?;
+                let reservation =
+                    self.reservations.part_mut(id).get_mut(id).ok_or("no such reservation")?;
                 let counted = reservation.payment.as_ref() == Some(payment);
                 let held = reservation.status == Status::Held;
                 if held || counted || reservation.late_payments.contains(payment) {
@@ -377,7 +380,7 @@ impl State {
             created_at: self.now,
             items: items.iter().map(|item| Counters::new(item.stock)).collect(),
             index: items.iter().enumerate().map(|(i, item)| (item.id.clone(), i)).collect(),
-            users: HashMap::new(),
+            users: Shards::default(),
             restocks: HashMap::new(),
             definition: Arc::new(definition.clone()),
         };
@@ -386,7 +389,7 @@ impl State {
     }
 
     fn hold(&mut self, reservation: &Reservation) -> Result<(), &'static str> {
-        if self.reservations.contains_key(&reservation.id) {
+        if self.reservations.get(&reservation.id).is_some() {
             return Err("the reservation exists");
         }
         if reservation.status != Status::Held || reservation.version != 1 {
@@ -403,7 +406,7 @@ impl State {
         }
         let queue = self.holds.entry(sale.definition.hold_seconds).or_default();
         queue.push_back((reservation.expires_at, reservation.id));
-        self.reservations.insert(reservation.id, reservation);
+        self.reservations.part_mut(&reservation.id).insert(reservation.id, reservation);
         Ok(())
     }
 
@@ -420,7 +423,8 @@ impl State {
         to: Status,
         restock: bool,
     ) -> Result<&mut Reservation, &'static str> {
-        let reservation = self.reservations.get_mut(id).ok_or("no such reservation")?;
+        let reservation =
+            self.reservations.part_mut(id).get_mut(id).ok_or("no such reservation")?;
         if version != reservation.version.saturating_add(1) {
             return Err("not the next version");
         }
