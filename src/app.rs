@@ -1,11 +1,12 @@
 //! Wires a gateway together, and takes it apart again: the order of starting and of draining.
 //!
 //! Start: data dir → books → lanes → writer → gate → listeners. Nothing listens before what it stands
-//! on works. Drain: not ready → no new reservations → no new connections → requests under way → lanes
+//! on works. Drain: not ready → no new connections → one more answer each → no new reservations → requests under way → lanes
 //! → writer → ops. What was promised to somebody is durable at every point of both.
 
 mod books;
 pub mod descriptors;
+mod ends;
 mod token;
 mod warm;
 
@@ -32,13 +33,14 @@ use crate::gate::{self, Gate};
 use crate::http::ops::{self, Ops, State};
 use crate::http::public::{self, Public};
 use crate::http::tls::Tls;
-use crate::http::{Auth, Identity, Tuning, bind, serve};
+use crate::http::{Auth, Identity, Tuning, serve};
 use crate::identity::admins::Admins;
 use crate::identity::tokens::Tokens;
 use crate::ledger::embedded::{self, DataDirLock, Owners};
 use crate::ledger::redis;
 use crate::ledger::redis::server::Server;
 use crate::ledger::{Durability, Ledger};
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::notes::Notes;
 use crate::outbox::{Outbox, OutboxError, OutboxStream, OutboxTable};
@@ -49,6 +51,8 @@ use crate::switches::Switches;
 use crate::writer::{Progress, Underway, Writer};
 
 pub use books::{BooksError, open_books};
+use ends::Ends;
+pub use ends::Handed;
 pub use token::{TokenError, read as read_token};
 
 /// A running gateway. Dropping it without [`Gateway::drain`] leaves it running until the process ends.
@@ -134,12 +138,12 @@ pub enum StartError {
 }
 
 impl Gateway {
-    /// Starts a gateway on the ledger that the settings name, with the books of `settings.data_dir`.
-    /// Within a runtime.
+    /// Starts a gateway on the ledger that the settings name, with the books of `settings.data_dir`, and on
+    /// listeners that it was handed instead of the settings' addresses. Within a runtime.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
-    pub async fn start(settings: &Settings) -> Result<Self, StartError> {
+    pub async fn start(settings: &Settings, handed: Handed) -> Result<Self, StartError> {
         let dir = &settings.data_dir;
         let metrics = Arc::new(Metrics::new());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -176,7 +180,7 @@ impl Gateway {
                     .await?
             }
         };
-        let ends = match Ends::open(settings) {
+        let ends = match Ends::open(settings, handed) {
             Ok(ends) => ends,
             Err(error) => {
                 // Joining threads is nothing for the runtime.
@@ -240,7 +244,7 @@ impl Gateway {
         }));
         let (stop_ops, ops_stops) = watch::channel(false);
         let tuning = Tuning::ops(&settings.http, share.ops, &metrics);
-        let ops = spawn_ops(ends.ops, ops, tuning, ops_stops)?;
+        let ops = ends::serve_ops(ends.ops, ops, tuning, ops_stops)?;
         let identity = Identity {
             auth: settings.auth,
             trusted_proxies: settings.trusted_proxies.clone(),
@@ -306,16 +310,24 @@ impl Gateway {
         self.failed.clone()
     }
 
-    /// Stops serving in good order: whoever is being served is answered, and what was promised is
-    /// handed to the books as far as the time for it goes.
+    /// Stops serving in good order: whoever is being served is answered, whoever keeps a connection once more,
+    /// and what was promised is handed to the books as far as the time for it goes.
     pub async fn drain(self) {
         info!("draining");
         crash::point("drain: begun");
         self.state.send_replace(State::Draining);
-        self.public.drain();
+        let mut listener = self.listener;
         self.stop_public.send_replace(true);
-        // A listener that panicked has nothing left to wait for.
-        let _ = self.listener.await;
+        let public = self.public;
+        let linger = Duration::from_millis(limits::DRAIN_LINGER_MS);
+        tokio::select! {
+            // A listener that panicked has nothing left to wait for.
+            _ = &mut listener => {}
+            () = tokio::time::sleep(linger) => {
+                public.drain();
+                let _ = listener.await;
+            }
+        }
         let decides = self.decides;
         let lock = tokio::task::spawn_blocking(move || decides.stop()).await;
         self.stop_writer.send_replace(true);
@@ -444,61 +456,4 @@ impl Decides {
 
 fn heads(ledger: &dyn Ledger) -> Vec<watch::Receiver<Position>> {
     (0..ledger.lanes()).map(|lane| ledger.head(LaneId(lane))).collect()
-}
-
-/// What a gateway listens on: everything that may still fail once the lanes run.
-struct Ends {
-    public: tokio::net::TcpListener,
-    public_address: SocketAddr,
-    ops: OpsEnd,
-    ops_address: SocketAddr,
-}
-
-/// The ops listener and its own runtime.
-struct OpsEnd {
-    listener: std::net::TcpListener,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Ends {
-    fn open(settings: &Settings) -> Result<Self, StartError> {
-        let open = |address| -> io::Result<_> {
-            let listener = bind(address)?;
-            let address = listener.local_addr()?;
-            Ok((listener, address))
-        };
-        let failed = |address| move |cause| StartError::Listen { address, cause };
-        let (public, public_address) = open(settings.listen).map_err(failed(settings.listen))?;
-        let public = tokio::net::TcpListener::from_std(public).map_err(failed(settings.listen))?;
-        let (listener, ops_address) =
-            open(settings.ops_listen).map_err(failed(settings.ops_listen))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(failed(settings.ops_listen))?;
-        let ops = OpsEnd { listener, runtime };
-        Ok(Self { public, public_address, ops, ops_address })
-    }
-}
-
-/// Runs the ops listener on a thread and runtime of its own, so that health and metrics answer when
-/// the public listener has every other thread busy.
-fn spawn_ops(
-    end: OpsEnd,
-    ops: Arc<Ops>,
-    tuning: Tuning,
-    stop: watch::Receiver<bool>,
-) -> Result<JoinHandle<()>, StartError> {
-    let OpsEnd { listener, runtime } = end;
-    let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let run = move || {
-        runtime.block_on(async {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => serve(listener, ops, tuning, stop).await,
-                Err(error) => tracing::error!(%error, "the ops listener does not start"),
-            }
-        });
-    };
-    let thread = std::thread::Builder::new().name("ops".to_owned()).spawn(run);
-    thread.map_err(|cause| StartError::Listen { address, cause })
 }

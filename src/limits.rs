@@ -108,6 +108,9 @@ pub const NOTES_RETRY_MS: u64 = 1_000;
 pub const WRITE_STALL_MS: u64 = 5_000;
 /// Connections that are still busy this long after SIGTERM are cut.
 pub const DRAIN_MS: u64 = 10_000;
+/// Before that, a connection that is kept alive has so long to ask once more, and is told with the answer
+/// that it ends: in milliseconds.
+pub const DRAIN_LINGER_MS: u64 = 500;
 /// HTTP/2: requests of a connection at a time. One more is refused.
 pub const HTTP2_STREAMS_MAX: u32 = 64;
 /// HTTP/2: requests that a peer gave up before they were looked at. With one more the connection ends.

@@ -18,7 +18,7 @@ use super::arguments::DemoArguments;
 use super::client::Ops;
 use super::serve::{Signals, runtime, start};
 use super::{Exit, Failure, audit as audit_command, say, table};
-use crate::app::{self, Gateway};
+use crate::app::{self, Gateway, Handed};
 use crate::audit::{self, LedgerAt};
 use crate::config::Settings;
 use crate::logs;
@@ -43,7 +43,7 @@ async fn demo(arguments: &DemoArguments, as_json: bool) -> Result<Exit, Failure>
     let dir = arguments.data_dir.clone().or(dir).unwrap_or_default();
     let settings = settings(arguments, dir.clone());
     let _logging = logs::start(&settings).map_err(|error| Failure::new(Exit::Failure, error))?;
-    let gateway = start(&settings).await?;
+    let gateway = start(&settings, Handed::default()).await?;
     // From here on whatever happens, the gateway is taken down in good order.
     let shown = tokio::select! {
         shown = show(arguments, as_json, &gateway, &dir) => shown,
@@ -100,7 +100,7 @@ async fn show(
     let failure = |error: String| Failure::new(Exit::Failure, error);
     let crowd = buyers::run(&plan, control).await.map_err(|error| failure(error.to_string()))?;
     let scope =
-        Scope { complete: true, sold_out: arguments.users >= arguments.stock, lost_below: None };
+        Scope { complete: true, sold_out: arguments.users >= arguments.stock, ..Scope::default() };
     let verdict = oracle::examine(&access, dir, SALE, &crowd.history, scope, DRAIN)
         .await
         .map_err(|error| failure(error.to_string()))?;

@@ -13,7 +13,7 @@ use tracing::{error, warn};
 use self::reload::{Live, Reload};
 use super::arguments::ConfigArguments;
 use super::{Exit, Failure, config};
-use crate::app::{BooksError, Gateway, StartError};
+use crate::app::{BooksError, Gateway, Handed, StartError};
 use crate::config::{Loaded, Settings};
 use crate::http::Auth;
 use crate::ledger::embedded::OpenError;
@@ -27,6 +27,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) fn run(arguments: &ConfigArguments) -> Result<Exit, Failure> {
     let Loaded { settings, .. } = config::load(arguments)?;
+    let handed = Handed::take().map_err(|error| Failure::new(Exit::Configuration, error))?;
     let logging =
         logs::start(&settings).map_err(|error| Failure::new(Exit::Configuration, error))?;
     if settings.auth == Auth::Insecure {
@@ -34,7 +35,7 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<Exit, Failure> {
     }
     crate::app::descriptors::raise();
     let runtime = runtime()?;
-    let ended = runtime.block_on(serve(arguments, &settings, &logging.filter));
+    let ended = runtime.block_on(serve(arguments, &settings, handed, &logging.filter));
     // What is left are connections that were cut and jobs that nobody waits for.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -64,11 +65,12 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 async fn serve(
     arguments: &ConfigArguments,
     settings: &Settings,
+    handed: Handed,
     filter: &LogFilter,
 ) -> Result<Exit, Failure> {
     // Before the ports are bound: whoever sees the port may send a signal at once.
     let mut signals = Signals::new()?;
-    let gateway = start(settings).await?;
+    let gateway = start(settings, handed).await?;
     if let Some(token) = &gateway.new_token {
         let dir = settings.data_dir.display();
         eprintln!("admin token, kept in {dir}/admin.token: {token}");
@@ -139,8 +141,8 @@ fn live(filter: LogFilter, settings: &Settings, gateway: &Gateway) -> Vec<Live> 
 }
 
 /// Starts a gateway; what hinders it becomes a sentence.
-pub(super) async fn start(settings: &Settings) -> Result<Gateway, Failure> {
-    Gateway::start(settings).await.map_err(|error| {
+pub(super) async fn start(settings: &Settings, handed: Handed) -> Result<Gateway, Failure> {
+    Gateway::start(settings, handed).await.map_err(|error| {
         let exit = match &error {
             StartError::Ledger(OpenError::Amnesia { .. }) => Exit::Broken,
             StartError::Redis(

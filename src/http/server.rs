@@ -70,7 +70,10 @@ pub struct Tuning {
     pub requests_max: u64,
     /// And with the first one after so long.
     pub age_max: Duration,
-    /// How long connections may finish what they are at, once the listener is to stop.
+    /// Once the listener is to stop, a connection that is kept alive has so long for one more request, with
+    /// whose answer it ends.
+    pub linger: Duration,
+    /// How long connections may then finish what they are at.
     pub drain: Duration,
     /// What is counted.
     pub counts: Counts,
@@ -97,6 +100,7 @@ impl Tuning {
             write_stall: ms(settings.write_stall_ms),
             requests_max: settings.connection_requests,
             age_max: ms(settings.connection_ms),
+            linger: ms(limits::DRAIN_LINGER_MS),
             drain: ms(limits::DRAIN_MS),
             counts: Counts::new(metrics, "public"),
         }
@@ -107,6 +111,7 @@ impl Tuning {
         Self {
             connections_max,
             connections_per_address: connections_max,
+            linger: Duration::ZERO,
             drain: Duration::from_secs(1),
             counts: Counts::new(metrics, "ops"),
             ..Self::public(settings, Vec::new(), connections_max, metrics)
@@ -162,8 +167,20 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts and serves until `stop` becomes true; then accepts no more, lets every connection finish
-/// the request it is at, and returns. Connections that take longer than `tuning.drain` are cut.
+/// How far a listener is with stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It does not stop.
+    Serve,
+    /// Each connection has one more answer.
+    Last,
+    /// And none but those that are under way.
+    Close,
+}
+
+/// Accepts and serves until `stop` becomes true. Then it takes what the kernel has accepted already, and no
+/// more; gives each connection one more answer, for `tuning.linger`; lets those that are at a request finish
+/// it; and returns. Connections that take longer than `tuning.drain` are cut.
 pub async fn serve<S: Service>(
     listener: TcpListener,
     service: Arc<S>,
@@ -171,24 +188,36 @@ pub async fn serve<S: Service>(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut acceptor = Acceptor::new(listener, tuning.connections_max, tuning.write_stall);
-    let (drain, open) = (tuning.drain, tuning.counts.open.clone());
+    let (linger, drain, open) = (tuning.linger, tuning.drain, tuning.counts.open.clone());
     let front = Arc::new(Front::new(service, tuning));
+    let (stage, stages) = watch::channel(Stage::Serve);
     let mut connections = JoinSet::new();
+    let serve = |connections: &mut JoinSet<()>, Accepted { stream, peer, permit }| {
+        let kept = (permit, Open::new(&open));
+        connections.spawn(Arc::clone(&front).serve(stream, peer, stages.clone(), kept));
+    };
     loop {
         let accepted = tokio::select! {
             // Cancel-safe both: no permit and no connection is lost by the other branch.
             accepted = acceptor.next() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let Some(Accepted { stream, peer, permit }) = accepted else { continue };
+        let Some(accepted) = accepted else { continue };
         // Those that have ended make room in the set for those that come.
         while connections.try_join_next().is_some() {}
-        let open = Open::new(&open);
-        connections.spawn(Arc::clone(&front).serve(stream, peer, stop.clone(), (permit, open)));
+        serve(&mut connections, accepted);
     }
-    drop(acceptor);
-    let ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(drain, ended).await.is_err() {
+    for accepted in acceptor.rest() {
+        serve(&mut connections, accepted);
+    }
+    let mut ended = async |within| {
+        let all = async { while connections.join_next().await.is_some() {} };
+        tokio::time::timeout(within, all).await.is_ok()
+    };
+    stage.send_replace(Stage::Last);
+    let lingered = ended(linger).await;
+    stage.send_replace(Stage::Close);
+    if !lingered && !ended(drain).await {
         warn!("connections are cut: they take longer than the drain limit");
     }
     connections.shutdown().await;

@@ -2,8 +2,9 @@
 //! test is over.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -163,7 +164,30 @@ fn serve(dir: &Path) -> [&str; 7] {
     ["serve", "--data-dir", dir, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]
 }
 
+/// As a supervisor starts it that keeps listeners open: with so many in `LISTEN_FDS`, of which the first is this.
+fn handed(dir: &Path, count: &str, socket: Option<OwnedFd>, more: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    // A process is given descriptors from 3 on by a shell only; what it has as its input is moved there.
+    let script = r#"exec 3<&0 0</dev/null && LISTEN_PID=$$ exec "$0" "$@""#;
+    command.args(["-c", script, env!("CARGO_BIN_EXE_floodgate")]).args(serve(dir)).args(more);
+    command.envs(UNLIMITED).env("LISTEN_FDS", count);
+    command.stdin(socket.map_or_else(Stdio::null, Stdio::from));
+    command
+}
+
+/// Runs such a process to its end, which comes by itself: exit code and what it said.
+pub fn run_handed(dir: &Path, count: &str, socket: Option<OwnedFd>) -> (Option<i32>, String) {
+    let output = handed(dir, count, socket, &[]).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
 impl Serving {
+    /// Serves a data dir on a listener that others hold as well, and waits until it is ready.
+    pub async fn start_handed(dir: &Path, listener: &TcpListener, more: &[&str]) -> Self {
+        let socket = listener.try_clone().unwrap();
+        Self::of(dir, Process::spawn(handed(dir, "1", Some(socket.into()), more))).await
+    }
+
     /// Serves a data dir on free ports, and waits until it is ready.
     pub async fn start(dir: &Path) -> Self {
         Self::start_with(dir, &[]).await

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 use floodgate::admission::AdmissionSettings;
-use floodgate::app::{self, Gateway};
+use floodgate::app::{self, Gateway, Handed};
 use floodgate::audit::{self, LedgerAt};
 use floodgate::config::Settings;
 use floodgate::store::StoreAt;
@@ -53,7 +53,7 @@ impl TestGateway {
     }
 
     async fn run(settings: Settings, dir: TempDir) -> Self {
-        let gateway = Gateway::start(&settings).await.unwrap();
+        let gateway = Gateway::start(&settings, Handed::default()).await.unwrap();
         let shop = Shop {
             public: gateway.public_address,
             ops: gateway.ops_address,

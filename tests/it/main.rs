@@ -41,6 +41,7 @@ mod endings;
 mod exact_rates;
 mod expiry;
 mod faults;
+mod handover;
 mod identity;
 mod latch;
 mod limits;

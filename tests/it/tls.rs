@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use floodgate::app::{Gateway, StartError};
+use floodgate::app::{Gateway, Handed, StartError};
 use floodgate::config::Settings;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -224,7 +224,7 @@ async fn another_certificate() {
         ..Settings::default()
     };
     with(&first)(&mut settings);
-    let gateway = Gateway::start(&settings).await.unwrap();
+    let gateway = Gateway::start(&settings, Handed::default()).await.unwrap();
     let tls = Arc::clone(gateway.tls.as_ref().unwrap());
     let address = gateway.public_address;
     let mut open = old.connect(address, &[], &BOTH).await.unwrap();
@@ -258,7 +258,7 @@ async fn faults_name_their_keys() {
         let mut settings = Settings { data_dir: data.path().to_owned(), ..Settings::default() };
         settings.tls.cert_file = Some(cert_file.to_owned());
         settings.tls.key_file = Some(key_file.to_owned());
-        match Gateway::start(&settings).await {
+        match Gateway::start(&settings, Handed::default()).await {
             Err(StartError::Tls(fault)) => fault,
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("it has started"),

@@ -66,6 +66,23 @@ impl Acceptor {
         }
     }
 
+    /// Ends the listener, and gives those connections that the kernel had accepted for it by now, as far as
+    /// there is room: who is in its queue when it closes would be reset. A listener that others hold as
+    /// well keeps its queue.
+    pub(super) fn rest(self) -> Vec<Accepted> {
+        let mut rest = Vec::new();
+        if let Ok(listener) = self.listener.into_std() {
+            while let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
+                && let Ok((stream, peer)) = listener.accept()
+                && stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                rest.push(Accepted { stream, peer, permit });
+            }
+        }
+        rest
+    }
+
     fn tune(&self, stream: &TcpStream) -> io::Result<()> {
         let socket = SockRef::from(stream);
         socket.set_tcp_nodelay(true)?;

@@ -23,7 +23,7 @@ use super::awaited::{Awaited, Patience};
 use super::crowd::{Crowd, Place};
 use super::pulse::{Lifetime, Order, Pulse};
 use super::pushed::Pushed;
-use super::{Counts, Service, Tuning, proxy};
+use super::{Counts, Service, Stage, Tuning, proxy};
 use crate::http::tls::{self, Handshakes, Tls, TlsStream};
 use crate::limits;
 
@@ -82,28 +82,29 @@ impl<S: Service> Front<S> {
         }
     }
 
-    /// Serves until the peer, a bound, or `stop` ends it; after `stop` the request that is under way
-    /// is finished. What is kept is given back at the end.
+    /// Serves until the peer, a bound, or the listener's stage ends it: one more answer once it is
+    /// [`Stage::Last`], the one that is under way once it is [`Stage::Close`]. What is kept is given back at
+    /// the end.
     pub(super) async fn serve<K: Send>(
         self: Arc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
-        mut stop: watch::Receiver<bool>,
+        mut stage: watch::Receiver<Stage>,
         _kept: K,
     ) {
         let opened = tokio::select! {
             // Nothing is owed to whoever has not asked for anything.
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stage.wait_for(|stage| *stage == Stage::Close) => return,
             opened = self.open(stream, peer) => opened,
         };
         match opened {
             Ok(Opened { wire, peer, _place }) => match wire {
-                Wire::Plain(stream) => self.speak(Order::InTurn, stream, peer, stop).await,
+                Wire::Plain(stream) => self.speak(Order::InTurn, stream, peer, stage).await,
                 Wire::Tls(stream) => {
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
                     let order = if http2 { Order::AtOnce } else { Order::InTurn };
                     // Whoever speaks without has no room for it in the task.
-                    Box::pin(self.speak(order, *stream, peer, stop)).await;
+                    Box::pin(self.speak(order, *stream, peer, stage)).await;
                 }
             },
             Err(refused) => {
@@ -140,8 +141,13 @@ impl<S: Service> Front<S> {
     }
 
     /// HTTP/1.1 or, where requests come at once, HTTP/2.
-    async fn speak<T>(&self, order: Order, stream: T, peer: SocketAddr, stop: watch::Receiver<bool>)
-    where
+    async fn speak<T>(
+        &self,
+        order: Order,
+        stream: T,
+        peer: SocketAddr,
+        stage: watch::Receiver<Stage>,
+    ) where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let pulse = Pulse::new(order, self.lifetime);
@@ -171,13 +177,13 @@ impl<S: Service> Front<S> {
         let ended = match order {
             Order::InTurn => {
                 let connection = pin!(self.http1.serve_connection(stream, answer));
-                self.run(connection, |connection| connection.graceful_shutdown(), &pulse, stop)
+                self.run(connection, |connection| connection.graceful_shutdown(), &pulse, stage)
                     .await
             }
             Order::AtOnce => {
                 let mut connection = Box::pin(self.http2.serve_connection(stream, answer));
                 let connection = connection.as_mut();
-                self.run(connection, |connection| connection.graceful_shutdown(), &pulse, stop)
+                self.run(connection, |connection| connection.graceful_shutdown(), &pulse, stage)
                     .await
             }
         };
@@ -195,10 +201,19 @@ impl<S: Service> Front<S> {
         mut connection: Pin<&mut C>,
         finish: impl Fn(Pin<&mut C>),
         pulse: &Pulse,
-        mut stop: watch::Receiver<bool>,
+        mut stage: watch::Receiver<Stage>,
     ) -> Option<C::Output> {
         let mut longest = pin!(tokio::time::sleep(self.longest()));
-        let mut stopped = pin!(stop.wait_for(|stop| *stop));
+        let mut stopped = pin!(async {
+            let last = stage.wait_for(|stage| *stage != Stage::Serve).await.map(|stage| *stage);
+            // Closing a connection that is kept alive may cross the next request on the wire, which nobody
+            // can tell from one that was done. So an end is told with an answer, where one is asked for in
+            // time. HTTP/2 has a message of its own for that.
+            if pulse.order() == Order::InTurn && matches!(last, Ok(Stage::Last)) {
+                pulse.end();
+                let _ = stage.wait_for(|stage| *stage == Stage::Close).await;
+            }
+        });
         let mut finishes = false;
         poll_fn(|context| {
             loop {

@@ -36,6 +36,8 @@ pub(super) struct Pulse {
     under_way: AtomicU32,
     /// Bytes have come that are not yet a request.
     stirring: AtomicBool,
+    /// The next answer is the last one.
+    ending: AtomicBool,
     /// The connection has given its last answer.
     spent: AtomicBool,
 }
@@ -64,6 +66,7 @@ impl Pulse {
             begun: AtomicU64::new(0),
             under_way: AtomicU32::new(0),
             stirring: AtomicBool::new(true),
+            ending: AtomicBool::new(false),
             spent: AtomicBool::new(false),
         })
     }
@@ -85,6 +88,11 @@ impl Pulse {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.under_way.fetch_add(1, Ordering::Relaxed);
         Turn(Arc::clone(self))
+    }
+
+    /// The connection ends with the next answer that it gives.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
     }
 
     /// Whether an answer was given with which the connection has to end.
@@ -112,8 +120,10 @@ impl Pulse {
 impl Turn {
     /// It is answered. True: with this answer the connection ends.
     pub(super) fn end(self) -> bool {
-        let Pulse { lifetime, born, .. } = &*self.0;
-        let spent = self.0.begun() >= lifetime.requests || born.elapsed() >= lifetime.age;
+        let Pulse { lifetime, born, ending, .. } = &*self.0;
+        let spent = self.0.begun() >= lifetime.requests
+            || born.elapsed() >= lifetime.age
+            || ending.load(Ordering::Relaxed);
         if spent {
             self.0.spent.store(true, Ordering::Relaxed);
         }
@@ -148,6 +158,17 @@ mod tests {
         pulse.stirs();
         assert_eq!(pulse.phase(), Phase::Head);
         assert!(pulse.begin().end(), "it was the second");
+    }
+
+    /// Proves that whoever is told that the next answer is the last one gives one more.
+    #[test]
+    fn ending() {
+        let pulse = Pulse::new(Order::InTurn, Lifetime { requests: 9, ..TWO });
+        assert!(!pulse.begin().end());
+        pulse.end();
+        assert!(!pulse.is_spent(), "not by itself");
+        assert!(pulse.begin().end());
+        assert!(pulse.is_spent());
     }
 
     /// Proves that with many requests at a time the connection is idle when none is under way, also
