@@ -13,6 +13,8 @@
 mod before;
 mod breakers;
 mod operate;
+#[cfg(test)]
+mod tests;
 
 pub use operate::LaneStatus;
 

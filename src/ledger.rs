@@ -16,6 +16,8 @@ pub(crate) mod lane;
 mod pace;
 pub(crate) mod postman;
 pub mod redis;
+#[cfg(test)]
+mod sweepers;
 
 use std::time::Duration;
 

@@ -371,6 +371,7 @@ fn check_numbering(cursor: Position, records: &[Record]) -> Result<(), StepError
 mod tests {
     use super::*;
     use crate::clock::Millis;
+    use crate::store::sqlite::{Archives, SqliteStore};
 
     /// A missing or doubled record is an error, whichever way the numbers are off.
     #[test]
@@ -384,5 +385,59 @@ mod tests {
         for bad in [vec![record(13, 2)], vec![record(11, 2)], vec![record(12, 2), record(15, 2)]] {
             assert!(matches!(check_numbering(cursor, &bad), Err(StepError::Gap { .. })));
         }
+    }
+
+    /// An outbox of one lane, as it is.
+    struct Shelf(Vec<Record>);
+
+    impl Outbox for Shelf {
+        fn lanes(&self) -> u16 {
+            1
+        }
+
+        fn head(&self, _: LaneId) -> watch::Receiver<Position> {
+            watch::channel(self.0.last().map(|record| record.last).unwrap_or_default()).1
+        }
+
+        fn read(
+            &self,
+            _: LaneId,
+            after: Position,
+            _: usize,
+            _: usize,
+        ) -> crate::outbox::Reading<'_, Vec<Record>> {
+            let further = self.0.iter().filter(move |record| record.last > after).cloned();
+            let further = further.collect();
+            Box::pin(async move { Ok(further) })
+        }
+    }
+
+    /// Proves that nothing from behind a gap comes into the books: the writer stands still and says so.
+    #[tokio::test]
+    async fn nothing_is_written_behind_a_gap() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("store.db");
+        let store = Arc::new(SqliteStore::open(&file, Archives::No).unwrap());
+        let metrics = Arc::new(Metrics::new());
+        let lane = LaneId(0);
+        let at = Position { epoch: 1, seq: 7 };
+        let outbox = Arc::new(Shelf(vec![Record { events: 1, ..Record::of(at, Millis(0), &[]) }]));
+        let shared = Writer {
+            outbox,
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            clock: Arc::new(crate::clock::SystemClock),
+            carts: Arc::new(CartCache::new(&metrics)),
+            metrics,
+            progress: Progress::new(&[Position::default()]),
+            gathers: false,
+            holder: Holder(1),
+            underway: Underway::new(1),
+        };
+        let pace = Pace::default();
+        let mut writer =
+            LaneWriter { shared, lane, cursor: None, renewed: None, pace, refusals: 0 };
+        let step = writer.step(at).await;
+        assert!(matches!(step, Err(StepError::Gap { expected: 1, found: 7 })));
+        assert_eq!(store.cursor(lane).await.unwrap(), Position::default());
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! Start reading at [`run`].
 
+mod disk;
 mod fleet;
 mod front;
 mod round;

@@ -70,6 +70,9 @@ pub const LINEAR_STATES_MAX: usize = 100_000;
 /// what "sold out" was said from.
 pub const LATCH_REOPENS_WITHIN: Duration = Duration::from_secs(1);
 
+/// A gateway that shares its ledger may know so late who won at another.
+pub const SHARED_BEHIND: Duration = Duration::from_millis(250);
+
 /// How often the oracle looks at the writer's backlog.
 pub const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
 

@@ -61,6 +61,9 @@ pub struct Scope {
     /// There were faults that only this level survives: what was promised below it may be gone. It is
     /// counted, and everything else still has to hold.
     pub lost_below: Option<Level>,
+    /// Several gateways share the ledger, and each may be behind the others for a moment: whoever has just won
+    /// may be told "sold out" by another. It is counted.
+    pub shared: bool,
 }
 
 /// Why no verdict could be reached.
@@ -173,6 +176,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         answer_checks::one_reservation_a_key(&digest),
         answer_checks::replays_are_equal(&digest),
         answer_checks::a_grant_is_never_denied(&digest),
+        answer_checks::a_no_is_a_no(&digest),
         answer_checks::misuse_is_refused(&digest),
         cart_checks::carts(&digest),
         cart_checks::no_dead_letters(&digest),
@@ -194,6 +198,12 @@ fn notes(digest: &Digest<'_>) -> Vec<String> {
     let open: u64 = digest.unresolved.values().sum();
     if open > 0 {
         notes.push(format!("{open} reservations whose outcome is still unknown"));
+    }
+    let behind = answer_checks::count_told_behind(digest);
+    if behind > 0 {
+        notes.push(format!(
+            "{behind} winners who were told \"sold out\" by a gateway that was behind"
+        ));
     }
     let lost = digest.lost();
     if lost > 0 {

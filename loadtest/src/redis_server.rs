@@ -47,7 +47,15 @@ impl RedisServer {
     /// # Errors
     /// As [`RedisServer::start`].
     pub fn start_with(keeps: Keeps, more: &[&str]) -> io::Result<Self> {
-        let mut server = Self::new(keeps)?;
+        Self::start_in(&std::env::temp_dir(), keeps, more)
+    }
+
+    /// The same with its files in a folder of this one.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn start_in(parent: &Path, keeps: Keeps, more: &[&str]) -> io::Result<Self> {
+        let mut server = Self::new_in(parent, keeps)?;
         server.more = more.iter().map(|&word| word.to_owned()).collect();
         server.run()?;
         Ok(server)
@@ -62,7 +70,11 @@ impl RedisServer {
     }
 
     fn new(keeps: Keeps) -> io::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("floodgate-redis-").tempdir()?;
+        Self::new_in(&std::env::temp_dir(), keeps)
+    }
+
+    fn new_in(parent: &Path, keeps: Keeps) -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("floodgate-redis-").tempdir_in(parent)?;
         Ok(Self { keeps, more: Vec::new(), watches: None, port: free_port()?, dir, child: None })
     }
 
@@ -84,6 +96,11 @@ impl RedisServer {
     /// Its files.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Whether it runs: it may have ended by itself.
+    pub fn runs(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Kills it as a crash would.

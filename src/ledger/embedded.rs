@@ -302,6 +302,24 @@ mod tests {
 
     crate::ledger::contract::ledger_contract!(open);
 
+    /// Eight who sweep one lane beside payments at the deadline.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn eight_sweepers() {
+        let dir = tempfile::tempdir().unwrap();
+        let around = Surroundings {
+            catalog: Arc::default(),
+            clock: Arc::new(crate::clock::SystemClock),
+            metrics: Arc::default(),
+            failed: watch::channel(false).0,
+        };
+        let settings = Settings { lanes: 1, disk_reserve_bytes: 0 };
+        let lock = lock_data_dir(dir.path()).unwrap();
+        let (ledger, owners) = super::open(dir.path(), lock, settings, &[], &around).unwrap();
+        let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+        crate::ledger::sweepers::race(vec![ledger; 8]).await;
+        drop(owners.stop());
+    }
+
     /// One process has a data dir; the next is told who has it, and gets it when it is free.
     #[test]
     fn a_data_dir_is_one_process_s() {

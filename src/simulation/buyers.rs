@@ -62,7 +62,10 @@ pub async fn insist(
         let (seen, won) = reserve(world, wish, rng.usize(..), patience).await;
         match seen {
             Seen::Ok => return won,
-            Seen::No(code) if !is_transient(&code) && rng.f32() < 0.7 => return None,
+            // A no is a no, also one that asks to come again: who believes it must not be wrong.
+            Seen::No(code) if rng.f32() < if is_transient(&code) { 0.2 } else { 0.7 } => {
+                return None;
+            }
             Seen::No(_) | Seen::Unknown(_) | Seen::Invoke => {}
         }
         sleep(Duration::from_millis(rng.u64(5..400))).await;
@@ -98,11 +101,11 @@ async fn enjoy(world: &World, wish: &Wish, won: &Reservation, rng: &mut Rng) {
                 sleep(Duration::from_millis(rng.u64(0..400))).await;
             }
         }
-        7 => {
-            // Once more, though it was answered.
+        _ => {
+            // Once more, though it was answered: soon, or when everybody has heard of it.
+            sleep(Duration::from_millis(rng.u64(0..600))).await;
             reserve(world, wish, rng.usize(..), 900).await;
         }
-        _ => {}
     }
 }
 

@@ -45,7 +45,8 @@ pub async fn judge(world: &World) {
     let mut database = world.common.database.lock().unwrap();
     let books = Books::read_connection(&mut database.books.0, Path::new("memory"), SALE);
     let books = books.expect("readable books");
-    let scope = Scope { complete: true, sold_out: false, lost_below: world.scenario.survivor() };
+    let lost_below = world.scenario.survivor();
+    let scope = Scope { complete: true, sold_out: false, lost_below, shared: true };
     let evidence = Evidence { history: &history, ledger: &view, books: &books, scope };
     let verdict = examine(&evidence);
     if !verdict.ok {

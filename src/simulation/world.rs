@@ -435,11 +435,23 @@ impl World {
                 Op::Reserve | Op::Misuse | Op::Look => true,
             };
             if !settled {
-                self.fault(format!("liveness: {:?} of {id} stays unknown", entry.op));
+                let standing = self.standing();
+                self.fault(format!("liveness: {:?} of {id} stays unknown; {standing}", entry.op));
                 return false;
             }
         }
         true
+    }
+
+    /// How far everybody is.
+    fn standing(&self) -> String {
+        let database = self.common.database.lock().unwrap();
+        let (cursor, dead) = (database.books.cursor(LANE), database.books.dead_letters(None, 9));
+        let heads = (0..self.scenario.gateways).map(|which| {
+            self.gateway(which)
+                .map(|gateway| (*gateway.ledger.head(LANE).borrow(), gateway.ledger.health(LANE)))
+        });
+        format!("lanes {:?}, books {cursor:?}, dead {dead:?}", heads.collect::<Vec<_>>())
     }
 
     /// Whether there is a definite answer within the time for it.

@@ -80,9 +80,12 @@ impl Progress {
     pub async fn reached(&self, lane: LaneId, position: Position) -> bool {
         let Some(lane) = self.lane(lane) else { return true };
         let mut digested = lane.digested.subscribe();
+        // A life begins with all that the books have. While they are in an earlier one, what they have of it is
+        // what this one has under the same numbers: a lane that was written anew may decide nothing for long.
+        let has = |at: &Position| *at >= position || at.seq >= position.seq;
         // An error means that the sender is gone, which lives as long as this.
-        let at = digested.wait_for(|at| *at >= position).await;
-        at.is_ok_and(|at| at.epoch == position.epoch)
+        let at = digested.wait_for(has).await;
+        at.is_ok_and(|at| at.epoch <= position.epoch)
     }
 
     /// Another gateway has digested something of a lane: its writer here is to look.

@@ -98,7 +98,7 @@ async fn killed_under_load() {
     }
     let granted = all.outcomes().get("reserved").copied().unwrap_or(0);
     assert!(granted > rounds, "there was load: {:?}", all.outcomes());
-    let scope = Scope { complete: true, sold_out: false, lost_below: None };
+    let scope = Scope { complete: true, ..Scope::default() };
     let access = gateway.access();
     let verdict = oracle::examine(&access, dir.path(), SALE, &all, scope, PATIENCE).await.unwrap();
     assert!(verdict.ok, "{verdict}");

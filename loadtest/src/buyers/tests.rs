@@ -44,7 +44,7 @@ async fn judge(shop: &Shop, report: &CrowdReport, sold_out: bool) -> Verdict {
     let dir = tempfile::tempdir().unwrap();
     shop.write_store(dir.path());
     let ops = OpsAccess::new(shop.addr, "token");
-    let scope = Scope { complete: true, sold_out, lost_below: None };
+    let scope = Scope { complete: true, sold_out, ..Scope::default() };
     let within = Duration::from_secs(5);
     examine(&ops, dir.path(), "flash", &report.history, scope, within).await.unwrap()
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use super::disk::Disk;
 use super::{ChaosError, Plan};
 use crate::fault_proxy::FaultProxy;
 use crate::history::Level;
@@ -25,10 +26,14 @@ pub const REVIVES_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Rig {
     pub redis: RedisServer,
+    /// Has what Redis has, a moment later; or not.
+    pub replica: RedisServer,
     pub postgres: PostgresServer,
     pub to_redis: FaultProxy,
     pub to_postgres: FaultProxy,
     pub gateways: Vec<Gateway>,
+    /// Where Redis's files are. Last, for it goes when they are gone.
+    pub disk: Disk,
 }
 
 /// One gateway, which runs or not.
@@ -54,7 +59,10 @@ impl Rig {
     /// One of them does not come up.
     pub fn start(plan: &Plan) -> io::Result<Self> {
         std::fs::create_dir_all(&plan.dir)?;
-        let redis = RedisServer::start(Keeps::Everything)?;
+        let disk = Disk::mount(plan.dir.join("disk"))?;
+        let redis = RedisServer::start_in(disk.dir(), Keeps::Everything, &[])?;
+        let primary = format!("{} {}", redis.address().ip(), redis.address().port());
+        let replica = RedisServer::start_with(Keeps::Nothing, &["--replicaof", &primary])?;
         let postgres = PostgresServer::start()?;
         let to_redis = FaultProxy::start(redis.address())?;
         let to_postgres = FaultProxy::start(postgres.address())?;
@@ -75,7 +83,7 @@ impl Rig {
             })
         };
         let gateways = (0..plan.gateways).map(gateway).collect::<io::Result<_>>()?;
-        Ok(Self { redis, postgres, to_redis, to_postgres, gateways })
+        Ok(Self { redis, replica, postgres, to_redis, to_postgres, gateways, disk })
     }
 
     /// Nothing is wrong any more: servers run, ways are open, gateways are up and ready.
@@ -86,7 +94,13 @@ impl Rig {
             proxy.swallow_commits(0);
             proxy.delay(Duration::ZERO);
         }
+        self.disk.empty();
         let _ = self.redis.thaw();
+        for server in [&mut self.redis, &mut self.replica] {
+            if !server.runs() {
+                server.run()?;
+            }
+        }
         for gateway in &mut self.gateways {
             gateway.signal("-CONT");
             if !gateway.runs() || gateway.skew != 0 {
@@ -180,7 +194,7 @@ impl Gateway {
             Level::Replicated => "replicated",
             Level::Stored => "stored",
         };
-        command.env("FLOODGATE_DURABILITY", word);
+        command.env("FLOODGATE_DURABILITY", word).env("FLOODGATE_LEDGER__REPLICAS", "1");
         command
     }
 

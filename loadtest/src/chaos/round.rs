@@ -42,7 +42,7 @@ pub struct Sold {
 
 impl Round {
     pub fn of(number: u32, mut rng: Rng, plan: &Plan) -> Self {
-        let levels = [Level::Fsync, Level::Fsync, Level::Stored, Level::Memory];
+        let levels = [Level::Fsync, Level::Fsync, Level::Replicated, Level::Stored, Level::Memory];
         let count = rng.usize(1..6);
         let possible = Fault::possible();
         let faults = (0..count).map(|_| possible[rng.usize(0..possible.len())]).collect();
@@ -214,7 +214,7 @@ impl Round {
         let (view, books, _) = gather(&access, &BooksAt::Postgres(url), &sale, within).await?;
         let lost_below = self.survivor();
         // The probes are not in the history.
-        let scope = Scope { complete: false, sold_out: false, lost_below };
+        let scope = Scope { complete: false, sold_out: false, lost_below, shared: true };
         let evidence = Evidence { history, ledger: &view, books: &books, scope };
         let verdict = judge(&evidence);
         if !verdict.ok {

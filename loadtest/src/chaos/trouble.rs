@@ -37,6 +37,10 @@ pub enum Fault {
     WipeRedis,
     /// Redis starts from files that are older.
     RollBackRedis,
+    /// The disk under Redis is full, and has room again.
+    FillDisk,
+    /// SIGKILL of Redis's replica, and a start with nothing.
+    KillReplica,
     /// Redis forgets its scripts.
     ForgetScripts,
     /// Every few answers of Redis are lost.
@@ -57,7 +61,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::KillGateway,
         Self::RestartGateway,
         Self::PauseGateway,
@@ -68,6 +72,8 @@ impl Fault {
         Self::FreezeRedis,
         Self::WipeRedis,
         Self::RollBackRedis,
+        Self::FillDisk,
+        Self::KillReplica,
         Self::ForgetScripts,
         Self::CutRedis,
         Self::DelayRedis,
@@ -100,6 +106,8 @@ impl Fault {
             Self::FreezeRedis => "freeze redis",
             Self::WipeRedis => "wipe redis",
             Self::RollBackRedis => "roll back redis",
+            Self::FillDisk => "fill disk",
+            Self::KillReplica => "kill replica",
             Self::ForgetScripts => "forget scripts",
             Self::CutRedis => "cut redis",
             Self::DelayRedis => "delay redis",
@@ -197,6 +205,18 @@ impl Fault {
                 }
                 copy(copied.path(), rig.redis.dir())?;
                 rig.redis.run()
+            }
+            Self::FillDisk => {
+                rig.disk.fill()?;
+                sleep(short).await;
+                rig.disk.empty();
+                // One that syncs every write ends itself where it cannot.
+                if rig.redis.runs() { Ok(()) } else { rig.redis.run() }
+            }
+            Self::KillReplica => {
+                rig.replica.kill();
+                sleep(short).await;
+                rig.replica.run()
             }
             Self::ForgetScripts => rig.redis.ask("SCRIPT FLUSH").map(drop),
             Self::CutRedis => {

@@ -32,6 +32,9 @@ pub struct OracleOptions {
     /// replicated or stored
     #[arg(long, value_name = "LEVEL", value_parser = level)]
     lost_below: Option<Level>,
+    /// Several gateways shared the ledger: for a moment after a 201 another of them may say "sold out"
+    #[arg(long)]
+    shared: bool,
     /// What the run's choices followed from, for the report
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -60,7 +63,8 @@ pub fn run(options: &OracleOptions) -> Result<(), Failure> {
         history.append(loaded);
     }
     let (complete, sold_out) = (options.complete, options.sold_out);
-    let scope = Scope { complete, sold_out, lost_below: options.lost_below };
+    let scope =
+        Scope { complete, sold_out, lost_below: options.lost_below, shared: options.shared };
     let books = match &options.database_url {
         Some(url) if url.starts_with("postgres") => BooksAt::Postgres(url.clone()),
         Some(_) | None => BooksAt::Sqlite(options.ops.data_dir.join("store.db")),

@@ -1,10 +1,12 @@
 //! Promises about answers: one key, one reservation, one answer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::digest::Digest;
 use super::verdict::{Check, Finding};
 use crate::history::{Code, Entry, KeyStory, Op, Seen, is_transient};
+use crate::limits::SHARED_BEHIND;
 
 fn granted<'a>(story: &KeyStory<'a>) -> impl Iterator<Item = &'a Entry> {
     story.entries.clone().into_iter().filter(|entry| entry.seen == Seen::Ok)
@@ -45,8 +47,12 @@ pub(super) fn replays_are_equal(digest: &Digest<'_>) -> Check {
         let bodies: BTreeSet<_> =
             grants.iter().filter_map(|e| e.receipt.as_ref()).map(|r| r.body_digest).collect();
         let originals: Vec<_> = grants.iter().filter(|entry| !entry.replayed).collect();
-        // Of requests that were under way at once nobody can say which was first.
+        // Of requests that were under way at once nobody can say which was first; nor a gateway that asked twice, of
+        // what another did before it heard of it.
+        let slack = if digest.evidence.scope.shared { SHARED_BEHIND } else { Duration::ZERO };
+        let slack = u64::try_from(slack.as_micros()).unwrap_or(u64::MAX);
         let first_end = originals.iter().map(|entry| entry.end_us).min().unwrap_or(u64::MAX);
+        let first_end = first_end.saturating_add(slack);
         let late = originals.iter().filter(|entry| entry.start_us > first_end).count();
         finding.expect(bodies.len() == 1 && late == 0, || {
             let (key, bodies) = (story.key, bodies.len());
@@ -68,8 +74,51 @@ pub(super) fn a_grant_is_never_denied(digest: &Digest<'_>) -> Check {
         }
         let later = story.entries.iter().filter(|entry| entry.start_us >= known_us);
         for entry in later {
-            let denied = denial(&entry.seen);
+            let denied = denial(&entry.seen).filter(|_| !told_behind(digest, known_us, entry));
             finding.look(denied.map(|code| format!("{}: {code} after its 201", story.key)));
+        }
+    }
+    finding.check()
+}
+
+/// Whether a gateway that shares its ledger may have told this because it had not heard yet of the 201 that was
+/// known at that time.
+fn told_behind(digest: &Digest<'_>, known_us: u64, entry: &Entry) -> bool {
+    let soon = u64::try_from(SHARED_BEHIND.as_micros()).unwrap_or(u64::MAX);
+    let Seen::No(code) = &entry.seen else { return false };
+    digest.evidence.scope.shared && code == "sold-out" && entry.start_us < known_us + soon
+}
+
+/// How many winners were told so.
+pub(super) fn count_told_behind(digest: &Digest<'_>) -> usize {
+    let told = digest.keys.iter().filter(|story| {
+        let known_us = granted(story).map(|entry| entry.end_us).min().unwrap_or(u64::MAX);
+        let mut later = story.entries.iter().filter(|entry| entry.start_us >= known_us);
+        later.any(|entry| told_behind(digest, known_us, entry))
+    });
+    told.count()
+}
+
+/// Every no, also one that says to come again, says that nothing was done: who was told no each time is not told
+/// afterwards that this is what was granted before. (A first request may be: a gateway whose answer from the ledger was
+/// lost asks again, and cannot always tell its own first try from the client's.)
+pub(super) fn a_no_is_a_no(digest: &Digest<'_>) -> Check {
+    let mut finding = Finding::of("a no is a no");
+    for story in &digest.keys {
+        for replay in granted(story).filter(|entry| entry.replayed) {
+            let mut before = story.entries.iter().filter(|entry| entry.start_us < replay.start_us);
+            let refused = before.clone().any(|entry| matches!(entry.seen, Seen::No(_)));
+            let only = before.all(|entry| matches!(entry.seen, Seen::No(_)));
+            // What is asked at the same time may be what was granted.
+            let beside = story.entries.iter().any(|entry| {
+                !entry.replayed
+                    && entry.end_us > replay.start_us
+                    && entry.start_us <= replay.end_us
+                    && !matches!(entry.seen, Seen::No(_))
+            });
+            finding.expect(!(refused && only) || beside, || {
+                format!("{}: a replay of what was refused", story.key)
+            });
         }
     }
     finding.check()

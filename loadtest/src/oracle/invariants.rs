@@ -1,7 +1,7 @@
 //! Which invariants a check judges, by their numbers in `docs/RELIABILITY.md`.
 
 /// Each check and its invariants. Every check is here, and no other.
-pub(super) const OF: [(&str, &str); 19] = [
+pub(super) const OF: [(&str, &str); 20] = [
     ("writer drained", "I17"),
     ("conservation", "I1"),
     ("no oversell", "I2"),
@@ -13,6 +13,7 @@ pub(super) const OF: [(&str, &str); 19] = [
     ("one reservation a key", "I5"),
     ("replays are equal", "I6"),
     ("a 201 is never denied", "I4 I6"),
+    ("a no is a no", "I7"),
     ("key reuse is refused", "I6"),
     ("carts", "I16"),
     ("no dead letters", "I18"),

@@ -13,7 +13,7 @@ use crate::history::{Level, Line, Op, Seen};
 fn a_world_in_order_passes() {
     let verdict = World::new().judge();
     assert!(verdict.ok, "{verdict}");
-    assert_eq!(verdict.checks.len(), 19);
+    assert_eq!(verdict.checks.len(), 20);
     assert!(verdict.checks.iter().all(|check| !check.invariants.is_empty()));
     assert!(verdict.checks.iter().all(|check| !check.detail.is_empty()));
 }
@@ -181,6 +181,44 @@ fn sees_a_denied_grant() {
     });
 }
 
+/// Proves that a "sold out" is excused where gateways share a ledger, but neither late nor as anything else.
+#[test]
+fn excuses_who_is_behind() {
+    for (after_us, code, excused) in
+        [(1_000, "sold-out", true), (1_000, "limit-reached", false), (1_000_000, "sold-out", false)]
+    {
+        let mut world = World::new();
+        world.scope.shared = true;
+        let known_us = world.entry("r1", Op::Reserve).end_us;
+        world.reserves("u1", "k1", Seen::No(code.into()));
+        let late = world.history.last_mut().unwrap();
+        (late.start_us, late.end_us) = (known_us + after_us, known_us + after_us + 1);
+        let verdict = world.judge();
+        assert_eq!(verdict.check("a 201 is never denied").unwrap().ok, excused, "{code}");
+    }
+}
+
+/// Proves that a replay of what was only ever refused is seen, and that an unknown outcome excuses it.
+#[test]
+fn sees_a_no_that_was_none() {
+    let name = "a no is a no";
+    // Both 201s of the first key become replays of what came before: this.
+    let after = |world: &mut World, seen| {
+        let mut first = world.entry("r1", Op::Reserve).clone();
+        (first.seen, first.reservation, first.receipt) = (seen, None, None);
+        let about = |entry: &&mut crate::history::Entry| entry.reservation.as_deref() == Some("r1");
+        for entry in world.history.iter_mut().filter(about) {
+            (entry.replayed, entry.start_us, entry.end_us) =
+                (true, entry.start_us + 9, entry.end_us + 9);
+        }
+        world.history.push(first);
+    };
+    breaks(name, |world| after(world, Seen::No("overloaded".into())));
+    let mut world = World::new();
+    after(&mut world, Seen::Unknown("outcome-unknown".into()));
+    assert!(world.judge().check(name).unwrap().ok);
+}
+
 /// Proves that a key which was accepted for another body is seen, and so is a wrong refusal.
 #[test]
 fn sees_accepted_misuse() {
@@ -260,7 +298,7 @@ fn scope_is_respected() {
     let mut world = World::new();
     world.history.retain(|entry| &*entry.user != "u1");
     assert!(!world.judge().ok);
-    world.scope = Scope { complete: false, sold_out: false, lost_below: None };
+    world.scope = Scope::default();
     let verdict = world.judge();
     assert!(verdict.ok, "{verdict}");
 }

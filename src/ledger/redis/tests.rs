@@ -51,18 +51,27 @@ struct OnRedis {
 
 const LANES: u16 = 2;
 
+/// A ledger of its own on a Redis, as each gateway has one.
+fn gateway(redis: &RedisServer, memory: Arc<Memory>) -> (RedisLedger, Workers) {
+    promising(redis, memory, Promise { durability: Durability::Fsync, replicas: 0 })
+}
+
+/// That promises so much.
+fn promising(redis: &RedisServer, memory: Arc<Memory>, promise: Promise) -> (RedisLedger, Workers) {
+    let server = Arc::new(Server::of(&redis.url()).unwrap());
+    let settings = Settings { lanes: LANES, in_flight: 2, batch_max: 128, promise };
+    let around = Around {
+        catalog: Arc::default(),
+        metrics: Arc::default(),
+        recall: memory,
+        user_quota: watch::channel(None).1,
+    };
+    super::open(&server, settings, &around).unwrap()
+}
+
 impl OnRedis {
     fn on(redis: RedisServer, now: u64, memory: Arc<Memory>) -> Self {
-        let server = Arc::new(Server::of(&redis.url()).unwrap());
-        let promise = Promise { durability: Durability::Fsync, replicas: 0 };
-        let settings = Settings { lanes: LANES, in_flight: 2, batch_max: 128, promise };
-        let around = Around {
-            catalog: Arc::default(),
-            metrics: Arc::default(),
-            recall: Arc::clone(&memory) as Arc<dyn Recall>,
-            user_quota: watch::channel(None).1,
-        };
-        let (ledger, workers) = super::open(&server, settings, &around).unwrap();
+        let (ledger, workers) = gateway(&redis, Arc::clone(&memory));
         let (now, ledger) = (AtomicU64::new(now), Arc::new(ledger));
         let rig = Self { redis, now, memory, ledger, workers: Some(workers) };
         rig.pass(0);
@@ -115,3 +124,59 @@ fn open() -> OnRedis {
 }
 
 ledger_contract!(open);
+
+/// A fence keeps everybody out, whatever else is as it should be: while it stands somebody writes the lane anew.
+#[tokio::test]
+async fn a_fence_keeps_out() {
+    let rig = open();
+    let lane = LaneId::of_sale("sale", LANES);
+    let sweep = || rig.ledger.submit(lane, Command::Sweep);
+    let before = sweep().unwrap().await.unwrap().unwrap().position;
+    let meta = Keys::of(lane).meta;
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
+    let mut fence = redis::cmd("HSET");
+    fence.arg(&meta).arg("fence").arg("somebody").arg("fence_at").arg(now);
+    fence.exec(&mut rig.connection()).unwrap();
+    let kept_out = match sweep() {
+        Ok(pending) => pending.await.unwrap().map(|_| ()),
+        Err(fault) => Err(fault),
+    };
+    assert!(kept_out.is_err(), "it was decided behind the fence");
+    let seq: u64 = redis::cmd("HGET").arg(&meta).arg("seq").query(&mut rig.connection()).unwrap();
+    assert_eq!(seq, before.seq);
+}
+
+/// What no replica has taken over is not told as `replicated`: nobody knows.
+#[tokio::test]
+async fn replicas_are_waited_for() {
+    let redis = RedisServer::start(Keeps::Everything).unwrap();
+    let address = redis.address();
+    let primary = format!("{} {}", address.ip(), address.port());
+    let mut replica = RedisServer::start_with(Keeps::Nothing, &["--replicaof", &primary]).unwrap();
+    let began = std::time::Instant::now();
+    while redis.replicas() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(30), "the replica does not come up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let promise = Promise { durability: Durability::Replicated, replicas: 1 };
+    let (ledger, workers) = promising(&redis, Arc::default(), promise);
+    let sweep = || async { ledger.submit(LaneId(0), Command::Sweep).unwrap().await.unwrap() };
+    // It may still be taking over what was there before.
+    while sweep().await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(30), "the replica has nothing");
+    }
+    replica.kill();
+    assert_eq!(sweep().await, Err(Fault::Unknown));
+    workers.stop();
+}
+
+/// Eight gateways that sweep one Redis beside payments at the deadline.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_sweepers() {
+    let redis = RedisServer::start(Keeps::Everything).unwrap();
+    let gateways: Vec<_> = (0..8).map(|_| gateway(&redis, Arc::default())).collect();
+    let (ledgers, workers): (Vec<_>, Vec<_>) = gateways.into_iter().unzip();
+    let ledgers = ledgers.into_iter().map(|ledger| Arc::new(ledger) as Arc<dyn Ledger>).collect();
+    crate::ledger::sweepers::race(ledgers).await;
+    workers.into_iter().for_each(Workers::stop);
+}

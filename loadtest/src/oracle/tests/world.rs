@@ -41,7 +41,7 @@ impl World {
             outbox_length: 0,
             writer_lag_seconds: None,
         };
-        let scope = Scope { complete: true, sold_out: true, lost_below: None };
+        let scope = Scope { complete: true, sold_out: true, ..Scope::default() };
         let mut world = Self { history: Vec::new(), view, scope, dir };
         // A world that lives for a moment need not survive a power cut.
         world.sql(&format!("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY; {SCHEMA}"));
