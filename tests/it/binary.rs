@@ -43,6 +43,12 @@ pub struct Log(Arc<Mutex<Vec<String>>>);
 /// The program, with nothing in its environment that configures it.
 pub fn floodgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floodgate"));
+    command.args(arguments).stdin(Stdio::null());
+    unconfigured(command)
+}
+
+/// What is said to the tests, or to whoever runs them, is no configuration.
+fn unconfigured(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         let configures = name.starts_with("FLOODGATE_")
@@ -53,7 +59,6 @@ pub fn floodgate(arguments: &[&str]) -> Command {
             command.env_remove(&*name);
         }
     }
-    command.args(arguments).stdin(Stdio::null());
     command
 }
 
@@ -166,7 +171,7 @@ fn serve(dir: &Path) -> [&str; 7] {
 
 /// As a supervisor starts it that keeps listeners open: with so many in `LISTEN_FDS`, of which the first is this.
 fn handed(dir: &Path, count: &str, socket: Option<OwnedFd>, more: &[&str]) -> Command {
-    let mut command = Command::new("sh");
+    let mut command = unconfigured(Command::new("sh"));
     // A process is given descriptors from 3 on by a shell only; what it has as its input is moved there.
     let script = r#"exec 3<&0 0</dev/null && LISTEN_PID=$$ exec "$0" "$@""#;
     command.args(["-c", script, env!("CARGO_BIN_EXE_floodgate")]).args(serve(dir)).args(more);
@@ -200,7 +205,7 @@ impl Serving {
 
     /// As a process that may have so many descriptors and no more.
     pub async fn start_confined(dir: &Path, descriptors: usize) -> Self {
-        let mut confined = Command::new("prlimit");
+        let mut confined = unconfigured(Command::new("prlimit"));
         confined.arg(format!("--nofile={descriptors}:{descriptors}"));
         confined.arg(env!("CARGO_BIN_EXE_floodgate")).args(serve(dir)).stdin(Stdio::null());
         confined.envs(UNLIMITED);

@@ -162,7 +162,8 @@ impl Worker {
                 self.crowd.anomalies.report(what);
             }
         }
-        if first.next() == Next::Refused {
+        // A hold may have run out meanwhile, where they are short.
+        if first.next() == Next::Refused && first.seen != Seen::No("reservation-expired".into()) {
             let what = format!("{} could not be cancelled: {:?}", held.reservation, first.seen);
             self.crowd.anomalies.report(what);
         }
