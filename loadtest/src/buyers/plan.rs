@@ -45,6 +45,9 @@ pub struct CrowdPlan {
     pub patience: Patience,
     /// All standing winners pay before the crowd goes home (needs `ops`).
     pub settle: bool,
+    /// Several gateways share the ledger, each a moment behind the others: which of two requests was the first, and
+    /// whether a winner may have been told "sold out", is then for the oracle to say, which knows the times.
+    pub shared: bool,
     /// Go home at the first sign that the server is gone, instead of trying again.
     pub stop_on_disconnect: bool,
 }
@@ -175,6 +178,7 @@ impl CrowdPlan {
             habits: Habits::default(),
             patience: Patience::default(),
             settle: true,
+            shared: false,
             stop_on_disconnect: false,
         }
     }

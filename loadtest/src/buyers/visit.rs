@@ -50,7 +50,7 @@ impl Worker {
         );
         match (one.next(), other.next()) {
             (Next::Granted, Next::Granted) => {
-                if !one.replayed && !other.replayed {
+                if !one.replayed && !other.replayed && !crowd.plan.shared {
                     self.strange(wish, "sent twice at once: neither answer is a replay");
                 }
                 self.compare(wish, &one, &other);
@@ -106,11 +106,13 @@ impl Worker {
     /// Asks once more with the same key: the answer has to be a replay, the same to the byte.
     async fn same_again(&mut self, wish: &Wish, first: Answer) -> Answer {
         let again = self.insist(Question::Reserve(wish)).await;
+        let shared = self.crowd.plan.shared;
         match again.next() {
-            Next::Granted if !again.replayed => {
+            Next::Granted if !again.replayed && !shared => {
                 self.strange(wish, "asked again: not marked as a replay");
             }
             Next::Granted | Next::Again => {}
+            Next::Refused if shared => {}
             Next::Refused => {
                 self.strange(wish, &format!("asked again after a 201: {:?}", again.seen));
             }

@@ -166,6 +166,7 @@ impl Round {
             habits: Habits { cancel_ratio: 0.15, confirm_ratio: 0.4, ..Habits::default() },
             patience: Patience { deadline: Duration::from_secs(4), ..Patience::default() },
             settle: false,
+            shared: true,
             user_prefix: format!("r{}-", self.number),
             ..CrowdPlan::new(front, &self.sale(), &["one", "two"], 1_000_000)
         }
