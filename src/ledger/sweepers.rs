@@ -49,8 +49,8 @@ async fn ask(ledger: &Arc<dyn Ledger>, command: impl Fn() -> Command) -> Outcome
         };
         match answered {
             Ok(answer) => return answer.outcome,
-            // There is more than the lane can take, or nobody knows: asking again is safe.
-            Err(Fault::Overloaded | Fault::Unknown) => {
+            // There is more than the lane can take or answer in time, or nobody knows: asking again is safe.
+            Err(Fault::Overloaded | Fault::Unavailable | Fault::Unknown) => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Err(fault) => panic!("{fault}"),

@@ -13,7 +13,7 @@ use crate::patience::eventually;
 use crate::shop::{CONSOLE, SALE};
 
 /// How long people come in each round.
-const LASTS: Duration = Duration::from_millis(1_500);
+const LASTS: Duration = Duration::from_secs(3);
 
 /// Requests a second.
 fn rate() -> f64 {

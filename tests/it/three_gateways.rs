@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use floodgate_loadtest::client::{Client, HeaderName, Method, Reply};
 use floodgate_loadtest::fault_proxy::FaultProxy;
 use floodgate_loadtest::redis_server::{Keeps, RedisServer};
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -256,5 +257,33 @@ async fn are_killed() {
     let told = crowd.end().await;
     println!("{kills} kills of gateways, {told:?}");
     assert!(told.granted > u64::from(kills), "there was load: {told:?}");
+    rig.agrees(&told).await;
+}
+
+/// Proves that gateways which stand still for seconds, as machines do, and then go on with what they were at, change
+/// nothing that was decided meanwhile, and lose nothing that was told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn are_paused() {
+    let pauses = rounds(4);
+    let longest = if pauses > 4 { 10_000 } else { 1_500 };
+    let rig = Rig::start(100_000_000).await;
+    let crowd = rig.crowd(u32::MAX);
+    let mut sleepers = JoinSet::new();
+    // One of them is always awake.
+    for which in 1..GATEWAYS {
+        let pid = rig.gateways[which].pid();
+        sleepers.spawn(async move {
+            for _ in 0..pauses.div_ceil(GATEWAYS as u32 - 1) {
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(100..600))).await;
+                kill_process(pid, Signal::STOP).unwrap();
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(1_000..=longest))).await;
+                kill_process(pid, Signal::CONT).unwrap();
+            }
+        });
+    }
+    sleepers.join_all().await;
+    let told = crowd.end().await;
+    println!("{pauses} pauses of up to {longest} ms, {told:?}");
+    assert!(told.granted > u64::from(pauses), "there was load: {told:?}");
     rig.agrees(&told).await;
 }
