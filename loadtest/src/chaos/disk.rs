@@ -8,7 +8,7 @@ use std::process::Command;
 /// How much it holds: more than a run writes, little enough to be filled at once.
 const BYTES: u64 = 384 << 20;
 /// What is written at once to fill it.
-const PIECE: [u8; 64 * 1024] = [7; 64 * 1024];
+static PIECE: [u8; 64 * 1024] = [7; 64 * 1024];
 
 /// Mounted until it is dropped.
 #[derive(Debug)]
