@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::binary::{Serving, audit_with, floodgate};
-use crate::patience::PATIENCE;
+use crate::patience::{PATIENCE, eventually_blocking};
 use crate::shop::{CONSOLE, GAME, SALE, sale};
 
 /// How often each point is hit, unless `FLOODGATE_POINT_HITS` says otherwise.
@@ -30,18 +30,29 @@ const USERS_PER_HIT: u64 = 1_000_000;
 struct Stage {
     dir: tempfile::TempDir,
     redis: Option<RedisServer>,
+    /// Where a barrier waits for one.
+    replica: Option<RedisServer>,
 }
 
 impl Stage {
     fn of(point: &str) -> Self {
         let over_redis = point.starts_with("redis:") || point.starts_with("recovery:");
         let redis = over_redis.then(|| RedisServer::start(Keeps::Everything).unwrap());
-        Self { dir: tempfile::tempdir().unwrap(), redis }
+        let replica = redis.as_ref().filter(|_| point.contains("barrier")).map(|primary| {
+            let address = primary.address();
+            let of = format!("{} {}", address.ip(), address.port());
+            let replica = RedisServer::start_with(Keeps::Nothing, &["--replicaof", &of]).unwrap();
+            eventually_blocking("the replica is there", || (primary.replicas() > 0).then_some(()));
+            replica
+        });
+        Self { dir: tempfile::tempdir().unwrap(), redis, replica }
     }
 
     fn arguments(&self) -> Vec<String> {
         let url = self.redis.iter().flat_map(|redis| ["--redis-url".to_owned(), redis.url()]);
-        url.collect()
+        let settings = ["durability=replicated", "ledger.replicas=1"];
+        let settings = settings.iter().flat_map(|set| ["--set".to_owned(), (*set).to_owned()]);
+        url.chain(settings.filter(|_| self.replica.is_some())).collect()
     }
 
     async fn serve(&self) -> Serving {
