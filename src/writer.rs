@@ -211,8 +211,7 @@ impl LaneWriter {
     async fn step(&mut self, head: Position) -> Result<Step, StepError> {
         let underway = self.shared.underway.of(self.lane);
         let _underway = underway.lock().await;
-        // In one life of the lane; another goes on from where the books were, or beyond.
-        if head <= self.shared.progress.of(self.lane) {
+        if self.shared.progress.has(self.lane, head) {
             self.shared.progress.waits_since(self.lane, None);
             return Ok(Step::Idle);
         }
@@ -235,7 +234,10 @@ impl LaneWriter {
         self.cursor = Some(from);
         let (records_max, events_max) = (limits::WRITER_RECORDS_MAX, self.pace.events_max());
         let records = self.shared.outbox.read(self.lane, from, records_max, events_max).await?;
-        let Some(oldest) = records.first() else { return Ok(Step::Idle) };
+        let Some(oldest) = records.first() else {
+            self.shared.progress.waits_since(self.lane, None);
+            return Ok(Step::Idle);
+        };
         self.shared.progress.waits_since(self.lane, Some(oldest.at));
         crash::point("writer: read");
         if !planted::is("gap-ignored") {
@@ -412,32 +414,47 @@ mod tests {
         }
     }
 
+    /// Proves that a writer which had failed is well again when the lane, written anew meanwhile, has nothing for it.
+    #[tokio::test]
+    async fn nothing_to_do_is_no_failure() {
+        let known = Position { epoch: 1, seq: 4 };
+        let (_dir, mut writer) = writer_of(vec![], known);
+        writer.shared.progress.fails(writer.lane, Millis(1));
+        let step = writer.step(Position { epoch: 2, ..known }).await;
+        assert!(matches!(step, Ok(Step::Idle)));
+        assert!(!writer.shared.progress.is_failing());
+    }
+
     /// Proves that nothing from behind a gap comes into the books: the writer stands still and says so.
     #[tokio::test]
     async fn nothing_is_written_behind_a_gap() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("store.db");
-        let store = Arc::new(SqliteStore::open(&file, Archives::No).unwrap());
-        let metrics = Arc::new(Metrics::new());
-        let lane = LaneId(0);
         let at = Position { epoch: 1, seq: 7 };
-        let outbox = Arc::new(Shelf(vec![Record { events: 1, ..Record::of(at, Millis(0), &[]) }]));
+        let record = Record { events: 1, ..Record::of(at, Millis(0), &[]) };
+        let (_dir, mut writer) = writer_of(vec![record], Position::default());
+        let step = writer.step(at).await;
+        assert!(matches!(step, Err(StepError::Gap { expected: 1, found: 7 })));
+        let cursor = writer.shared.store.cursor(writer.lane).await;
+        assert_eq!(cursor.unwrap(), Position::default());
+    }
+
+    /// A writer of one lane into books of its own, of which it believes that they are at `known`.
+    fn writer_of(outbox: Vec<Record>, known: Position) -> (tempfile::TempDir, LaneWriter) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("store.db"), Archives::No).unwrap();
+        let metrics = Arc::new(Metrics::new());
         let shared = Writer {
-            outbox,
-            store: Arc::clone(&store) as Arc<dyn Store>,
+            outbox: Arc::new(Shelf(outbox)),
+            store: Arc::new(store),
             clock: Arc::new(crate::clock::SystemClock),
             carts: Arc::new(CartCache::new(&metrics)),
             metrics,
-            progress: Progress::new(&[Position::default()]),
+            progress: Progress::new(&[known]),
             gathers: false,
             holder: Holder(1),
             underway: Underway::new(1),
         };
-        let pace = Pace::default();
-        let mut writer =
-            LaneWriter { shared, lane, cursor: None, renewed: None, pace, refusals: 0 };
-        let step = writer.step(at).await;
-        assert!(matches!(step, Err(StepError::Gap { expected: 1, found: 7 })));
-        assert_eq!(store.cursor(lane).await.unwrap(), Position::default());
+        let (lane, pace) = (LaneId(0), Pace::default());
+        let writer = LaneWriter { shared, lane, cursor: None, renewed: None, pace, refusals: 0 };
+        (dir, writer)
     }
 }

@@ -92,6 +92,16 @@ impl OpsClient {
         self.send(Method::GET, "/readyz", Bytes::new()).await.map(|reply| reply.status == 200)
     }
 
+    /// What the gateway says of itself, for people.
+    ///
+    /// # Errors
+    ///
+    /// No answer at all.
+    pub async fn readiness(&mut self) -> Result<String, Fault> {
+        let reply = self.send(Method::GET, "/readyz?verbose", Bytes::new()).await?;
+        Ok(String::from_utf8_lossy(&reply.body).into_owned())
+    }
+
     /// `POST /admin/v1/reservations/{id}/confirm` with a payment's reference.
     ///
     /// # Errors

@@ -59,6 +59,11 @@ impl Progress {
         self.lane(lane).map(|lane| *lane.digested.borrow()).unwrap_or_default()
     }
 
+    /// Whether the books have all of a lane up to this position, as far as is known.
+    pub(super) fn has(&self, lane: LaneId, position: Position) -> bool {
+        covers(self.of(lane), position)
+    }
+
     /// How old the oldest event is that is known to be undigested; zero where none is.
     pub fn lag(&self, lane: LaneId, now: Millis) -> Duration {
         let oldest = self.lane(lane).map_or(NONE, |lane| lane.oldest.load(Relaxed));
@@ -80,11 +85,8 @@ impl Progress {
     pub async fn reached(&self, lane: LaneId, position: Position) -> bool {
         let Some(lane) = self.lane(lane) else { return true };
         let mut digested = lane.digested.subscribe();
-        // A life begins with all that the books have. While they are in an earlier one, what they have of it is
-        // what this one has under the same numbers: a lane that was written anew may decide nothing for long.
-        let has = |at: &Position| *at >= position || at.seq >= position.seq;
         // An error means that the sender is gone, which lives as long as this.
-        let at = digested.wait_for(has).await;
+        let at = digested.wait_for(|at| covers(*at, position)).await;
         at.is_ok_and(|at| at.epoch <= position.epoch)
     }
 
@@ -151,4 +153,10 @@ impl Progress {
     fn lane(&self, lane: LaneId) -> Option<&Lane> {
         self.lanes.get(usize::from(lane.0))
     }
+}
+/// Whether books that are at `at` have what a lane had at `position`. A life of a lane begins with all that the books
+/// have: while they are in an earlier one, what they have of it is what this one has under the same numbers. A
+/// lane that was written anew may decide nothing for long.
+fn covers(at: Position, position: Position) -> bool {
+    at >= position || at.seq >= position.seq
 }

@@ -113,8 +113,10 @@ impl Rig {
         for gateway in &mut self.gateways {
             while !gateway.is_ready().await {
                 if began.elapsed() > REVIVES_WITHIN {
-                    let log = gateway.log.display();
-                    return Err(ChaosError::Liveness(format!("a gateway is not ready; {log}")));
+                    let said = OpsClient::new(&gateway.access()).readiness().await;
+                    let (said, log) = (said.unwrap_or_default(), gateway.log.display());
+                    let what = format!("a gateway is not ready: {said} {log}");
+                    return Err(ChaosError::Liveness(what));
                 }
                 if !gateway.runs() {
                     gateway.start()?;
