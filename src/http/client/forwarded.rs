@@ -110,6 +110,10 @@ fn element(entry: &str) -> Hop {
     loop {
         let Some((name, after)) = rest.split_once('=') else { return Hop::Invalid };
         let Some((value, after)) = value(after) else { return Hop::Invalid };
+        // A quote in a name would leave it to what stands in front of the entry where it begins.
+        if !is_token(name.trim()) {
+            return Hop::Invalid;
+        }
         if name.trim().eq_ignore_ascii_case("for") && hop.replace(node(&value)).is_some() {
             return Hop::Invalid;
         }
@@ -120,6 +124,12 @@ fn element(entry: &str) -> Hop {
             None => return Hop::Invalid,
         }
     }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_part)
 }
 
 /// A token, or a quoted string without its quotes; and what follows.
