@@ -6,7 +6,7 @@
 
 /// Every bug, and what is wrong.
 #[cfg(any(test, floodgate_planted))]
-pub(crate) const BUGS: [(&str, &str); 27] = [
+pub(crate) const BUGS: [(&str, &str); 29] = [
     ("key-not-in-id", "a retry under the same key has another reservation id"),
     ("seen-not-noted", "a gateway does not write down which keys it has sent to the ledger"),
     ("others-winners-ignored", "\"sold out\" is told without asking who won elsewhere"),
@@ -22,6 +22,8 @@ pub(crate) const BUGS: [(&str, &str); 27] = [
     ("deadlines-not-restored", "holds of a lane that was written anew never run out"),
     ("accounts-not-restored", "limits of a lane that was written anew begin at nothing"),
     ("epoch-not-raised", "a lane that was written anew goes on in its old life"),
+    ("life-outlives-server", "a lane that lacks nothing goes on in its life on another server"),
+    ("one-token-a-gateway", "writes of an earlier try to bring a lane back count in a later one"),
     ("cursor-before-rows", "the cursor is committed before the orders, by itself"),
     ("cursor-not-compared", "a batch is digested wherever the cursor stands"),
     ("version-not-compared", "an event that comes again counts again"),

@@ -1,10 +1,11 @@
 //! A TCP proxy that makes connections fail in the ways that matter: an answer that is lost after the
-//! question was served, one that comes late, and a peer that is not there or says nothing.
+//! question was served, one that comes late, a question that arrives when nobody waits for it any more, and
+//! a peer that is not there or says nothing.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,18 @@ struct Faults {
     delay: AtomicU64,
     /// What is sent arrives nowhere.
     hole: AtomicBool,
+    connections: AtomicU64,
+    held: Mutex<Held>,
+    handed_on: Condvar,
     stopped: AtomicBool,
+}
+
+/// Questions that are on their way for longer than whoever asked them.
+#[derive(Debug, Default)]
+struct Held {
+    /// The questions of connections before this one are held back.
+    before: u64,
+    questions: usize,
 }
 
 /// The simple query `COMMIT`, in PostgreSQL's protocol.
@@ -90,11 +102,54 @@ impl FaultProxy {
     pub fn swallow_all(&self, all: bool) {
         self.faults.hole.store(all, Ordering::Release);
     }
+
+    /// From now on what is asked on the connections that there are stays on its way, until [`Self::hand_on`]; new
+    /// connections are served.
+    pub fn hold_back(&self) {
+        self.faults.held().before = self.faults.connections.load(Ordering::Acquire);
+    }
+
+    /// Hands on what was held back, and returns how many questions have gone to the server, or to a connection that it
+    /// has ended.
+    pub fn hand_on(&self) -> usize {
+        let mut held = self.faults.held();
+        held.before = 0;
+        let all = held.questions;
+        self.faults.handed_on.notify_all();
+        while held.questions > 0 {
+            held = self.faults.handed_on.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
+        all
+    }
+}
+
+impl Faults {
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a question on, at once or when those that are held back are.
+    fn hand_on(&self, connection: u64, question: &[u8], mut server: &TcpStream) -> io::Result<()> {
+        let mut held = self.held();
+        if connection >= held.before {
+            drop(held);
+            return server.write_all(question);
+        }
+        held.questions += 1;
+        while connection < held.before {
+            held = self.handed_on.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
+        let written = server.write_all(question);
+        held.questions -= 1;
+        self.handed_on.notify_all();
+        written
+    }
 }
 
 impl Drop for FaultProxy {
     fn drop(&mut self) {
         self.faults.stopped.store(true, Ordering::Release);
+        self.hand_on();
         // Wakes the listener, which then sees that it is over.
         drop(TcpStream::connect(self.address));
         if let Some(listener) = self.listener.take() {
@@ -110,10 +165,11 @@ fn forward(client: TcpStream, upstream: SocketAddr, faults: &Arc<Faults>) -> io:
     let (asks, asked) = (client.try_clone()?, server.try_clone()?);
     // Set where a commit was sent whose answer is to be lost.
     let doomed = Arc::new(AtomicBool::new(false));
+    let connection = faults.connections.fetch_add(1, Ordering::AcqRel);
     let (theirs, dooms) = (Arc::clone(faults), Arc::clone(&doomed));
     std::thread::spawn(move || {
         // Ends with either side; the other learns it by the shutdown.
-        let _ = ask(asks, &asked, &theirs, &dooms);
+        let _ = ask(asks, &asked, connection, &theirs, &dooms);
         let _ = asked.shutdown(Shutdown::Both);
     });
     let faults = Arc::clone(faults);
@@ -134,7 +190,8 @@ fn forward(client: TcpStream, upstream: SocketAddr, faults: &Arc<Faults>) -> io:
 /// Hands questions on, and looks for those whose answer is to be lost.
 fn ask(
     mut client: TcpStream,
-    mut server: &TcpStream,
+    server: &TcpStream,
+    connection: u64,
     faults: &Faults,
     doomed: &AtomicBool,
 ) -> io::Result<()> {
@@ -150,7 +207,7 @@ fn ask(
             doomed.store(nth.is_multiple_of(every), Ordering::Release);
         }
         if !faults.hole.load(Ordering::Acquire) {
-            server.write_all(&buffer[..read])?;
+            faults.hand_on(connection, &buffer[..read], server)?;
         }
     }
 }

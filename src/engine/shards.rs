@@ -29,17 +29,13 @@ impl<K: Hash + Eq, V, const N: usize> Shards<K, V, N> {
         (self.chooser.hash_one(key) % N as u64) as usize
     }
 
-    pub(super) fn part(&self, key: &K) -> &HashMap<K, V> {
-        &self.parts[self.at(key)]
-    }
-
     pub(super) fn part_mut(&mut self, key: &K) -> &mut HashMap<K, V> {
         let at = self.at(key);
         &mut self.parts[at]
     }
 
     pub(super) fn get(&self, key: &K) -> Option<&V> {
-        self.part(key).get(key)
+        self.parts[self.at(key)].get(key)
     }
 
     /// All entries, in no order.

@@ -143,8 +143,8 @@ pub fn open(
         around: around.clone(),
         stop: Arc::clone(&workers.stop),
     });
-    let token = format!("{:016x}", fastrand::u64(..));
-    let gateway = recovery::Gateway { token, lanes: settings.lanes };
+    let name = format!("{:016x}", fastrand::u64(..));
+    let gateway = recovery::Gateway { name, lanes: settings.lanes };
     for id in (0..settings.lanes).map(LaneId) {
         let (inbox, tray) = inbox(limits::LANE_INBOX);
         let lane = Arc::new(Lane::new(id, gateway.clone()));

@@ -10,16 +10,16 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::contract::{definition, reserve_at, sale, user};
 use super::{Fault, Ledger};
 use crate::clock::{Clock, SystemClock};
-use crate::engine::{Authority, Command, OrderedLine, Reserve};
+use crate::engine::{Authority, Command};
 use crate::sale::{
-    Counters, IdempotencyKey, ItemId, LaneId, Move, Outcome, PaymentRef, Refusal, Reservation,
-    ReservationId, SaleDefinition, SaleId, Status, UserId,
+    Counters, LaneId, Move, Outcome, PaymentRef, Refusal, Reservation, ReservationId, Status,
 };
 
 /// How long a hold lasts.
-const HOLD_SECONDS: u32 = 2;
+const HOLD_SECONDS: u64 = 2;
 /// When holds are ended: so many milliseconds before their deadlines. A timer wakes up to a millisecond late, and
 /// a lane decides about as much later again; a few come long before, as most people do.
 const BEFORE_MS: [i64; 9] = [5, 4, 3, 2, 1, 0, -1, -2, 700];
@@ -61,18 +61,12 @@ async fn ask(ledger: &Arc<dyn Ledger>, command: impl Fn() -> Command) -> Outcome
 /// Gateways on one ledger, each of which sweeps all the time.
 pub(crate) async fn race(gateways: Vec<Arc<dyn Ledger>>) {
     let holds = holds();
-    let sale = SaleId::parse("sale").unwrap();
-    let definition = SaleDefinition::from_json(&serde_json::json!({
-        "id": "sale", "title": "A sale", "hold_seconds": HOLD_SECONDS,
-        "items": [{ "id": "item", "title": "An item", "price": 1, "currency": "EUR",
-                    "stock": holds }],
-    }));
-    let (definition, actor) = (Arc::new(definition.unwrap()), "admin");
+    let (definition, actor) = (definition(holds, HOLD_SECONDS), "admin");
     let create =
         || Command::CreateSale { definition: Arc::clone(&definition), actor: actor.into() };
     ask(&gateways[0], create).await;
     let step = Move::Open;
-    ask(&gateways[0], || Command::MoveSale { sale: sale.clone(), step, actor: actor.into() }).await;
+    ask(&gateways[0], || Command::MoveSale { sale: sale(), step, actor: actor.into() }).await;
 
     let sweepers: JoinSet<()> = gateways.iter().cloned().map(sweep_for_ever).collect();
     let (told, crowd) = (Arc::new(Told::default()), Arc::new(Semaphore::new(CROWD)));
@@ -84,7 +78,7 @@ pub(crate) async fn race(gateways: Vec<Arc<dyn Ledger>>) {
     let reservations = lives.join_all().await;
     // All of them are over, or paid; the sweepers may be at the last ones that nobody ended.
     let counters = loop {
-        let inspect = || Command::Inspect { sale: sale.clone() };
+        let inspect = || Command::Inspect { sale: sale() };
         let Outcome::Sale { report, .. } = ask(&gateways[0], inspect).await else { panic!() };
         let counters = report.items[0].counters;
         if counters.held == 0 {
@@ -171,20 +165,8 @@ async fn live(
     (id, status)
 }
 
-fn user(number: u64) -> UserId {
-    UserId::parse(&format!("user-{number}")).unwrap()
-}
-
 async fn hold(gateway: &Arc<dyn Ledger>, number: u64) -> Reservation {
-    let (user, sale) = (user(number), SaleId::parse("sale").unwrap());
-    let key = IdempotencyKey::parse("key").unwrap();
-    let id = ReservationId::derived(LaneId::of_sale("sale", gateway.lanes()), &user, &sale, &key);
-    let line = OrderedLine { item: ItemId::parse("item").unwrap(), quantity: 1 };
-    let reserve = || {
-        let (sale, user, lines) = (sale.clone(), user.clone(), [line.clone()].into());
-        Command::Reserve(Reserve { id, sale, user, lines })
-    };
-    match ask(gateway, reserve).await {
+    match ask(gateway, || reserve_at(gateway.as_ref(), number, 1).1).await {
         Outcome::Reserved { reservation, .. } => reservation,
         other => panic!("{other:?}"),
     }

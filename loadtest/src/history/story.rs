@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::code::is_transient;
 use super::entry::{Entry, Op, Seen};
+use crate::limits::SHARED_BEHIND;
 
 /// All reservation requests of one user with one key, in order of invocation.
 #[derive(Clone, Debug)]
@@ -32,7 +34,8 @@ impl KeyStory<'_> {
     /// Where the key stands.
     ///
     /// A grant settles it. An unknown request is settled by a no only if that was asked for after
-    /// the unknown had ended, and was decided by the ledger.
+    /// the unknown had ended, and was decided by the ledger. "Sold out" may be the word of a gateway that has not
+    /// heard yet of what was decided through another ([`SHARED_BEHIND`]).
     #[must_use]
     pub fn standing(&self) -> Standing {
         if self.entries.iter().any(|entry| entry.seen == Seen::Ok) {
@@ -40,7 +43,10 @@ impl KeyStory<'_> {
         }
         let settled = |unknown: &Entry| {
             self.entries.iter().any(|later| {
-                let asked_after = unknown.end_us > 0 && later.start_us >= unknown.over_us()
+                let sold_out = matches!(&later.seen, Seen::No(code) if code == "sold-out");
+                let behind = if sold_out { SHARED_BEHIND } else { Duration::ZERO };
+                let known_us = unknown.over_us().saturating_add(micros(behind));
+                let asked_after = unknown.end_us > 0 && later.start_us >= known_us
                     || unknown.end_us == 0 && later.seq > unknown.seq;
                 asked_after && definite_no(later)
             })
@@ -48,6 +54,10 @@ impl KeyStory<'_> {
         let open = self.entries.iter().any(|entry| entry.is_unknown() && !settled(entry));
         if open { Standing::Unresolved } else { Standing::Refused }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn definite_no(entry: &Entry) -> bool {
@@ -78,6 +88,7 @@ mod tests {
 
     use super::super::entry::{Entry, Op, Seen};
     use super::super::{History, Standing};
+    use super::{SHARED_BEHIND, micros};
 
     fn entry(start_us: u64, end_us: u64, seen: Seen) -> Entry {
         Entry {
@@ -113,9 +124,12 @@ mod tests {
     fn unknown_is_settled_by_the_ledger_only() {
         assert_eq!(standing(vec![entry(1, 2, unknown())]), Standing::Unresolved);
         assert_eq!(standing(vec![entry(1, 0, Seen::Invoke)]), Standing::Unresolved);
-        let then = |seen| standing(vec![entry(1, 2, unknown()), entry(3, 4, seen)]);
+        let late = 2 + micros(SHARED_BEHIND);
+        let then = |seen| standing(vec![entry(1, 2, unknown()), entry(late, late + 1, seen)]);
         assert_eq!(then(Seen::Ok), Standing::Won);
         assert_eq!(then(no("sold-out")), Standing::Refused);
+        let at_once = entry(3, 4, no("sold-out"));
+        assert_eq!(standing(vec![entry(1, 2, unknown()), at_once]), Standing::Unresolved);
         assert_eq!(then(no("overloaded")), Standing::Unresolved);
         assert_eq!(then(no("not-sent")), Standing::Unresolved);
         assert_eq!(then(unknown()), Standing::Unresolved);

@@ -27,7 +27,7 @@ pub(crate) fn assemble(
     server: &Arc<Server>,
     settings: Settings,
     around: &Around,
-    token: String,
+    name: String,
 ) -> (RedisLedger, Vec<Idle>) {
     let common = Arc::new(Common {
         server: Arc::clone(server),
@@ -35,7 +35,7 @@ pub(crate) fn assemble(
         around: around.clone(),
         stop: Arc::default(),
     });
-    let gateway = recovery::Gateway { token, lanes: settings.lanes };
+    let gateway = recovery::Gateway { name, lanes: settings.lanes };
     let (mut lanes, mut threads) = (Vec::new(), Vec::new());
     for id in (0..settings.lanes).map(LaneId) {
         let (inbox, tray) = inbox(limits::LANE_INBOX);

@@ -370,18 +370,19 @@ impl Caller {
 }
 
 /// A repeated try finds what an earlier one did, and the script takes it for the client's retry. What
-/// was made after the lane's clock as this gateway knew it before the first try was made by that.
+/// was made after the lane's clock as this gateway knew it before the first try was made by that, or within the same
+/// millisecond: the last answer has often come in the one in which the next call is done.
 fn unreplay(batch: &[Ticket], outcomes: &mut [Result<Outcome, Fault>], known_now: Millis) {
     for (ticket, outcome) in batch.iter().zip(outcomes) {
         if let Ok(Outcome::Reserved { reservation, replayed }) = outcome
             && reservation.status == Status::Held
-            && reservation.held_at > known_now
+            && reservation.held_at >= known_now
         {
             *replayed = false;
         }
         if let (Command::CreateSale { .. }, Ok(Outcome::Sale { report, created })) =
             (&ticket.command, outcome)
-            && report.created_at > known_now
+            && report.created_at >= known_now
         {
             *created = true;
         }

@@ -184,7 +184,7 @@ fn scripts_are_the_engine() {
         let lost = [scripts.keys.records.clone(), scripts.keys.meta.clone()];
         cmd("DEL").arg(&lost).exec(&mut scripts.connection).unwrap();
         let connection = &mut scripts.connection;
-        let gateway = recovery::Gateway { token: "gateway".into(), lanes: 1 };
+        let gateway = recovery::Gateway { name: "gateway".into(), lanes: 1 };
         let seen = state.position();
         let opened =
             recovery::open(connection, LANE_0, &gateway, "history", seen, true, &Forgetful);

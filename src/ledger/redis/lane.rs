@@ -162,11 +162,11 @@ impl Lane {
         ticker.next.saturating_duration_since(clock::instant()).min(TICK)
     }
 
-    /// The sales are asked for now: since when.
-    pub(super) fn tick(&self) -> u64 {
+    /// The sales are asked for now: what changed since there.
+    pub(super) fn tick(&self) -> Position {
         let mut ticker = self.ticker();
         ticker.next = clock::instant() + TICK;
-        ticker.since
+        Position { epoch: ticker.epoch, seq: ticker.since }
     }
 
     /// There is more to be told, or more holds are due: not after the usual pause, but now.
@@ -175,12 +175,18 @@ impl Lane {
         ticker.next = clock::instant();
     }
 
-    /// A tick was answered at a position: sales that were touched until `since` are told, and who won until
-    /// then is known, or not. `false`, and nothing, where the lane has begun another life since it was asked:
-    /// the answer is about the one before.
-    pub(super) fn ticked(&self, position: Position, since: u64, known: Option<Known>) -> bool {
+    /// A tick that had `asked` for what changed was answered at a position: sales that were touched until `since` are
+    /// told, and who won until then is known, or not. `false`, and nothing, where the lane has begun another life since:
+    /// the answer is about the one before, or what was asked for was a seq of that.
+    pub(super) fn ticked(
+        &self,
+        asked: Position,
+        position: Position,
+        since: u64,
+        known: Option<Known>,
+    ) -> bool {
         let mut ticker = self.ticker();
-        if ticker.epoch != position.epoch {
+        if asked.epoch != position.epoch || ticker.epoch != position.epoch {
             return false;
         }
         ticker.since = ticker.since.max(since);
@@ -201,34 +207,46 @@ mod tests {
     /// meanwhile: neither what was told, nor who is known to have won.
     #[test]
     fn answers_of_another_life() {
-        let lane = Lane::new(LaneId(0), Gateway { token: String::new(), lanes: 1 });
+        let lane = Lane::new(LaneId(0), Gateway { name: String::new(), lanes: 1 });
         let at = |epoch, seq| Position { epoch, seq };
         let known = |now| Some(Known { now: Millis(now), asked: Instant::now() });
         lane.adopt(at(1, 10));
-        assert!(lane.ticked(at(1, 12), 12, known(5)));
-        assert_eq!((lane.tick(), lane.known().seq, lane.known().now), (12, 12, Millis(5)));
+        assert!(lane.ticked(lane.tick(), at(1, 12), 12, known(5)));
+        let before = lane.tick();
+        assert_eq!((before, lane.known().seq, lane.known().now), (at(1, 12), 12, Millis(5)));
         lane.adopt(at(2, 3));
-        assert_eq!((lane.tick(), lane.known().seq), (0, 0), "a seq means something else now");
-        assert!(!lane.ticked(at(1, 14), 14, known(6)));
-        assert_eq!((lane.tick(), lane.known().seq), (0, 0));
-        assert!(lane.ticked(at(2, 4), 4, None));
-        assert_eq!((lane.tick(), lane.known().seq), (4, 0));
+        assert_eq!(
+            (lane.tick(), lane.known().seq),
+            (at(2, 0), 0),
+            "a seq means something else now"
+        );
+        assert!(!lane.ticked(before, at(1, 14), 14, known(6)));
+        // Asked for in the life before, and answered in this one: what changed in it until 12 was not told.
+        assert!(!lane.ticked(before, at(2, 4), 12, known(6)));
+        assert_eq!((lane.tick(), lane.known().seq), (at(2, 0), 0));
+        assert!(lane.ticked(lane.tick(), at(2, 4), 4, None));
+        assert_eq!((lane.tick(), lane.known().seq), (at(2, 4), 0));
     }
 
     /// Proves that what was known counts for a while only, from when it was asked for, and again with the next
     /// answer: a gateway that does not hear of a lane knows no winners of it.
     #[test]
     fn what_is_old_is_not_known() {
-        let lane = Lane::new(LaneId(0), Gateway { token: String::new(), lanes: 1 });
+        let lane = Lane::new(LaneId(0), Gateway { name: String::new(), lanes: 1 });
         let position = Position { epoch: 1, seq: 7 };
         lane.adopt(position);
         let while_ago = Duration::from_millis(limits::REDIS_KNOWN_MS + 1);
         // It lives long enough for there to be a while ago.
         let lane = Lane { born: lane.born.checked_sub(2 * while_ago).unwrap(), ..lane };
         let of = |asked| Some(Known { now: Millis(5), asked });
-        assert!(lane.ticked(position, 7, of(Instant::now().checked_sub(while_ago).unwrap())));
+        assert!(lane.ticked(
+            lane.tick(),
+            position,
+            7,
+            of(Instant::now().checked_sub(while_ago).unwrap())
+        ));
         assert_eq!(lane.known(), Knowledge::default());
-        assert!(lane.ticked(position, 7, of(Instant::now())));
+        assert!(lane.ticked(lane.tick(), position, 7, of(Instant::now())));
         assert_eq!(lane.known().seq, 7);
     }
 }

@@ -3,13 +3,15 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
+use floodgate_loadtest::fault_proxy::FaultProxy;
 use floodgate_loadtest::redis_server::{Keeps, RedisServer};
 
 use super::keys::Keys;
 use super::*;
-use crate::engine::State;
-use crate::ledger::contract::{Rig, ledger_contract};
+use crate::engine::{Authority, State};
+use crate::ledger::contract::{Rig, definition, ledger_contract, reserve_at, sale, user};
 use crate::outbox::stream;
+use crate::sale::{Move, Outcome, Refusal};
 
 /// Books that keep what a test gives them.
 #[derive(Default)]
@@ -53,12 +55,12 @@ const LANES: u16 = 2;
 
 /// A ledger of its own on a Redis, as each gateway has one.
 fn gateway(redis: &RedisServer, memory: Arc<Memory>) -> (RedisLedger, Workers) {
-    promising(redis, memory, Promise { durability: Durability::Fsync, replicas: 0 })
+    promising(&redis.url(), memory, Promise { durability: Durability::Fsync, replicas: 0 })
 }
 
 /// That promises so much.
-fn promising(redis: &RedisServer, memory: Arc<Memory>, promise: Promise) -> (RedisLedger, Workers) {
-    let server = Arc::new(Server::of(&redis.url()).unwrap());
+fn promising(url: &str, memory: Arc<Memory>, promise: Promise) -> (RedisLedger, Workers) {
+    let server = Arc::new(Server::of(url).unwrap());
     let settings = Settings { lanes: LANES, in_flight: 2, batch_max: 128, promise };
     let around = Around {
         catalog: Arc::default(),
@@ -133,15 +135,19 @@ async fn a_fence_keeps_out() {
     let sweep = || rig.ledger.submit(lane, Command::Sweep);
     let before = sweep().unwrap().await.unwrap().unwrap().position;
     let meta = Keys::of(lane).meta;
+    // From later on, so that nobody takes it for left behind while this lasts.
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
     let mut fence = redis::cmd("HSET");
-    fence.arg(&meta).arg("fence").arg("somebody").arg("fence_at").arg(now);
+    fence.arg(&meta).arg("fence").arg("somebody").arg("fence_at").arg(now + 60_000);
     fence.exec(&mut rig.connection()).unwrap();
-    let kept_out = match sweep() {
-        Ok(pending) => pending.await.unwrap().map(|_| ()),
-        Err(fault) => Err(fault),
-    };
-    assert!(kept_out.is_err(), "it was decided behind the fence");
+    // By each worker, those that look at the lane first and those that have a connection.
+    for _ in 0..20 {
+        let kept_out = match sweep() {
+            Ok(pending) => pending.await.unwrap().map(|_| ()),
+            Err(fault) => Err(fault),
+        };
+        assert!(kept_out.is_err(), "it was decided behind the fence");
+    }
     let seq: u64 = redis::cmd("HGET").arg(&meta).arg("seq").query(&mut rig.connection()).unwrap();
     assert_eq!(seq, before.seq);
 }
@@ -150,16 +156,14 @@ async fn a_fence_keeps_out() {
 #[tokio::test]
 async fn replicas_are_waited_for() {
     let redis = RedisServer::start(Keeps::Everything).unwrap();
-    let address = redis.address();
-    let primary = format!("{} {}", address.ip(), address.port());
-    let mut replica = RedisServer::start_with(Keeps::Nothing, &["--replicaof", &primary]).unwrap();
+    let mut replica = redis.start_replica(Keeps::Nothing).unwrap();
     let began = std::time::Instant::now();
     while redis.replicas() == 0 {
         assert!(began.elapsed() < Duration::from_secs(30), "the replica does not come up");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let promise = Promise { durability: Durability::Replicated, replicas: 1 };
-    let (ledger, workers) = promising(&redis, Arc::default(), promise);
+    let (ledger, workers) = promising(&redis.url(), Arc::default(), promise);
     let sweep = || async { ledger.submit(LaneId(0), Command::Sweep).unwrap().await.unwrap() };
     // It may still be taking over what was there before.
     while sweep().await.is_err() {
@@ -167,6 +171,40 @@ async fn replicas_are_waited_for() {
     }
     replica.kill();
     assert_eq!(sweep().await, Err(Fault::Unknown));
+    workers.stop();
+}
+
+/// A call that arrives when its caller has given it up and was answered by another one does nothing: somebody was told
+/// that there is no unit left, and must not get the one that comes free later.
+#[tokio::test]
+async fn a_late_call_is_nobodys() {
+    let redis = RedisServer::start(Keeps::Everything).unwrap();
+    let proxy = FaultProxy::start(redis.address()).unwrap();
+    let promise = Promise { durability: Durability::Fsync, replicas: 0 };
+    let url = format!("redis://{}", proxy.address());
+    let (ledger, workers) = promising(&url, Arc::default(), promise);
+    let lane = LaneId::of_sale("sale", LANES);
+    let ask = |command| {
+        let pending = ledger.submit(lane, command).unwrap();
+        async { pending.await.unwrap().unwrap().outcome }
+    };
+    ask(Command::CreateSale { definition: definition(1, 60), actor: "admin".into() }).await;
+    ask(Command::MoveSale { sale: sale(), step: Move::Open, actor: "admin".into() }).await;
+    let (first, reserve) = reserve_at(&ledger, 1, 1);
+    assert!(matches!(ask(reserve).await, Outcome::Reserved { .. }));
+    proxy.hold_back();
+    let (late, reserve) = reserve_at(&ledger, 2, 2);
+    let told = ask(reserve).await;
+    assert!(matches!(told, Outcome::Refused(Refusal::SoldOut { .. })), "{told:?}");
+    ask(Command::Cancel { id: first, by: Authority::Owner(user(1)) }).await;
+    assert!(proxy.hand_on() > 0, "nothing was on its way");
+    // What was handed on is read before this is.
+    let mut connection = Server::of(&redis.url()).unwrap().connect(lane).unwrap();
+    for _ in 0..2 {
+        redis::cmd("PING").exec(&mut connection).unwrap();
+    }
+    let found = ask(Command::Find { id: late, owner: None }).await;
+    assert!(matches!(found, Outcome::Refused(Refusal::UnknownReservation)), "{found:?}");
     workers.stop();
 }
 

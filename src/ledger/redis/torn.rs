@@ -1,10 +1,10 @@
 //! What a crash may have left half written in Redis's append-only file.
 //!
 //! What a script writes is one transaction there. A server that was cut off in the middle of one drops it when
-//! it starts, but Redis 7.0 (and Valkey until its issue 4342 of August 2026) may leave its beginning in the file: the transactions
-//! that follow are appended to it, and the next start takes all of that for one, which happens although nobody was
-//! told of it, and in front of what people were told (valkey-io/valkey#4342). So before anything is written to a
-//! server that began with such a file, the file is made anew from what the server has in memory.
+//! it starts, but Redis 7.0 (and Valkey until valkey-io/valkey#4342 of August 2026) may leave its beginning in
+//! the file: the transactions that follow are appended to it, and the next start takes all of that for one, which
+//! happens although nobody was told of it, and in front of what people were told. So before anything is written to
+//! a server that began with such a file, the file is made anew from what the server has in memory.
 
 use std::time::Duration;
 

@@ -34,7 +34,7 @@ impl Watcher {
             let since = self.caller.lane.tick();
             // A call that fails is made again with the next tick, which says nothing new of the cause.
             let asked = clock::instant();
-            if let Ok(done) = self.caller.call(&[], Some(since), asked) {
+            if let Ok(done) = self.caller.call(&[], Some(since.seq), asked) {
                 self.tell(&done, since, asked);
             }
             clock::sleep(self.caller.lane.idle().max(self.caller.shut_out()));
@@ -42,9 +42,9 @@ impl Watcher {
     }
 
     /// Tells the catalog what the lane says of its sales. A lane is up once the catalog knows them.
-    fn tell(&mut self, done: &Done, since: u64, asked: Instant) {
+    fn tell(&mut self, done: &Done, since: Position, asked: Instant) {
         let Head { position, now, more, full, .. } = done.head;
-        let mut last = since;
+        let mut last = since.seq;
         let mut whole = !full;
         let mut cards = Vec::with_capacity(done.reports.len());
         for report in &done.reports {
@@ -58,11 +58,11 @@ impl Watcher {
         }
         if !whole {
             // Whoever shares the last seq may not have been told yet.
-            last = last.saturating_sub(1).max(since);
+            last = last.saturating_sub(1).max(since.seq);
         }
         // Before anybody reads that the last unit is gone: who has it.
         let known = whole && self.follow(position);
-        if !self.caller.lane.ticked(position, last, known.then_some(Known { now, asked })) {
+        if !self.caller.lane.ticked(since, position, last, known.then_some(Known { now, asked })) {
             return;
         }
         for (card, report) in cards {
