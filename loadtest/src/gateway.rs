@@ -175,7 +175,9 @@ impl Gateway {
         command.args(["serve", "--listen", &addr.to_string()]);
         command.args(["--ops-listen", &ops_addr.to_string()]);
         command.args(backends.arguments(data.path())).args(arguments);
-        let mut process = Process::start(command, addr, Some(data.path().join("log")))?;
+        // As in production; and a build that counts what it does writes it down at its end.
+        let mut process =
+            Process::start(command, addr, Some(data.path().join("log")))?.ends_when_asked();
         let mut probe = OpsClient::new(&OpsAccess::new(ops_addr, ""));
         process.wait_for(async || probe.is_ready().await.unwrap_or(false)).await?;
         let ops = OpsAccess::from_data_dir(ops_addr, data.path());

@@ -223,11 +223,16 @@ fn find_bin() -> io::Result<PathBuf> {
     there.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, HINT))
 }
 
-/// The user that the server runs as where we are root, which it refuses to be.
-fn unprivileged() -> io::Result<Option<(u32, u32)>> {
+/// Whether this program may do what root may.
+pub(crate) fn is_root() -> io::Result<bool> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
-    if uids.split_whitespace().nth(1) != Some("0") {
+    Ok(uids.split_whitespace().nth(1) == Some("0"))
+}
+
+/// The user that the server runs as where we are root, which it refuses to be.
+fn unprivileged() -> io::Result<Option<(u32, u32)>> {
+    if !is_root()? {
         return Ok(None);
     }
     let users = std::fs::read_to_string("/etc/passwd")?;

@@ -50,6 +50,14 @@ impl RedisServer {
         Self::start_in(&std::env::temp_dir(), keeps, more)
     }
 
+    /// Starts a replica of this one, which takes over what is there already.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn start_replica(&self, keeps: Keeps) -> io::Result<Self> {
+        Self::start_with(keeps, &["--replicaof", &format!("127.0.0.1 {}", self.port)])
+    }
+
     /// The same with its files in a folder of this one.
     ///
     /// # Errors
@@ -255,14 +263,8 @@ impl Sentinels {
     pub fn start() -> io::Result<Self> {
         let primary = RedisServer::start(Keeps::Everything)?;
         let port = primary.port;
-        let replica = || {
-            RedisServer::start_with(
-                Keeps::Everything,
-                &["--replicaof", &format!("127.0.0.1 {port}")],
-            )
-        };
-        let mut rig =
-            Self { servers: vec![primary, replica()?, replica()?], sentinels: Vec::new() };
+        let [one, other] = [(); 2].map(|()| primary.start_replica(Keeps::Everything));
+        let mut rig = Self { servers: vec![primary, one?, other?], sentinels: Vec::new() };
         for _ in 0..3 {
             rig.sentinels.push(RedisServer::start_sentinel(port)?);
         }

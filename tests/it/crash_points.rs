@@ -39,9 +39,7 @@ impl Stage {
         let over_redis = point.starts_with("redis:") || point.starts_with("recovery:");
         let redis = over_redis.then(|| RedisServer::start(Keeps::Everything).unwrap());
         let replica = redis.as_ref().filter(|_| point.contains("barrier")).map(|primary| {
-            let address = primary.address();
-            let of = format!("{} {}", address.ip(), address.port());
-            let replica = RedisServer::start_with(Keeps::Nothing, &["--replicaof", &of]).unwrap();
+            let replica = primary.start_replica(Keeps::Nothing).unwrap();
             eventually_blocking("the replica is there", || (primary.replicas() > 0).then_some(()));
             replica
         });

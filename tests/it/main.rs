@@ -31,6 +31,7 @@ mod bad_reservations;
 mod breakers;
 mod cart_crowd;
 mod carts;
+mod chaos;
 mod commands;
 mod crash;
 #[cfg(feature = "crash-points")]

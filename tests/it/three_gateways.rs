@@ -57,6 +57,8 @@ impl Rig {
         }
         let mut definition = sale(SALE, &[(CONSOLE, stock)]);
         definition["per_user_limit"] = json!(1);
+        // None runs out while a long run lasts.
+        definition["hold_seconds"] = json!(7_200);
         gateways[0].sell(&definition).await;
         for gateway in &gateways {
             gateway.sells().await;
@@ -68,6 +70,11 @@ impl Rig {
     /// Lets `users` buyers in, over all connections; ends when each has an answer that is final, or when
     /// it is told that it is over.
     fn crowd(&self, users: u32) -> Crowd {
+        self.slow_crowd(users, Duration::ZERO)
+    }
+
+    /// The same, where each connection rests between two buyers.
+    fn slow_crowd(&self, users: u32, rest: Duration) -> Crowd {
         let over = Arc::new(AtomicBool::new(false));
         let next = Arc::new(AtomicU32::new(0));
         let mut buyers = JoinSet::new();
@@ -83,6 +90,9 @@ impl Rig {
                         return told;
                     }
                     buyer.visit(user, &mut told).await;
+                    if !rest.is_zero() {
+                        tokio::time::sleep(rest).await;
+                    }
                 }
             });
         }
@@ -260,14 +270,15 @@ async fn are_killed() {
     rig.agrees(&told).await;
 }
 
-/// Proves that gateways which stand still for seconds, as machines do, and then go on with what they were at, change
-/// nothing that was decided meanwhile, and lose nothing that was told.
+/// Proves that gateways which stand still for seconds, as machines do, and then go on with what they were
+/// at, change nothing that was decided meanwhile, and lose nothing that was told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn are_paused() {
     let pauses = rounds(4);
     let longest = if pauses > 4 { 10_000 } else { 1_500 };
     let rig = Rig::start(100_000_000).await;
-    let crowd = rig.crowd(u32::MAX);
+    // What is sold in a long run has to be in the books a moment after its end.
+    let crowd = rig.slow_crowd(u32::MAX, Duration::from_millis(200));
     let mut sleepers = JoinSet::new();
     // One of them is always awake.
     for which in 1..GATEWAYS {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ use crate::history::Level;
 use crate::ops::{OpsAccess, OpsClient};
 use crate::postgres_server::{PostgresServer, url_at};
 use crate::redis_server::{Keeps, RedisServer};
+
+/// A gateway that was asked to end drains for less.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// The operator's token of every gateway.
 const TOKEN: &str = "chaos-chaos-chaos-chaos-chaos-chaos";
@@ -59,10 +63,9 @@ impl Rig {
     /// One of them does not come up.
     pub fn start(plan: &Plan) -> io::Result<Self> {
         std::fs::create_dir_all(&plan.dir)?;
-        let disk = Disk::mount(plan.dir.join("disk"))?;
+        let disk = Disk::at(plan.dir.join("disk"))?;
         let redis = RedisServer::start_in(disk.dir(), Keeps::Everything, &[])?;
-        let primary = format!("{} {}", redis.address().ip(), redis.address().port());
-        let replica = RedisServer::start_with(Keeps::Nothing, &["--replicaof", &primary])?;
+        let replica = redis.start_replica(Keeps::Nothing)?;
         let postgres = PostgresServer::start()?;
         let to_redis = FaultProxy::start(redis.address())?;
         let to_postgres = FaultProxy::start(postgres.address())?;
@@ -158,6 +161,8 @@ impl Gateway {
         command.args(["--set", "admission.per_user.rate=0", "--set", "admission.per_ip.rate=0"]);
         command.args(["--set", "http.connections_per_address=100000"]);
         command.stdout(Stdio::null()).stderr(log);
+        // `faketime` stays, as the program's parent: whatever one of them gets, the other gets, too.
+        command.process_group(0);
         self.child = Some(command.spawn()?);
         Ok(())
     }
@@ -225,8 +230,7 @@ impl Gateway {
 
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // `faketime` becomes the program, so this is its pid.
-            let _ = child.kill();
+            signal_group(&child, "-KILL");
             let _ = child.wait();
         }
     }
@@ -235,12 +239,16 @@ impl Gateway {
     pub fn wait(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();
+            let began = Instant::now();
+            while signal_group(&child, "-0") && began.elapsed() < ENDS_WITHIN {
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
     }
 
     pub fn signal(&self, signal: &str) {
         if let Some(child) = &self.child {
-            let _ = Command::new("kill").args([signal, &child.id().to_string()]).status();
+            signal_group(child, signal);
         }
     }
 
@@ -252,6 +260,13 @@ impl Gateway {
                 Command::new("prlimit").args(["--pid", &child.id().to_string(), &limit]).status();
         }
     }
+}
+
+/// `false`: none of them is left.
+fn signal_group(leader: &Child, signal: &str) -> bool {
+    let mut kill = Command::new("kill");
+    kill.args([signal, "--", &format!("-{}", leader.id())]).stderr(Stdio::null());
+    kill.status().is_ok_and(|status| status.success())
 }
 
 impl Drop for Gateway {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::sleep;
 
+use super::disk::Disk;
 use super::fleet::{Rig, copy};
 use crate::fault_proxy::FaultProxy;
 use crate::history::Level;
@@ -84,12 +85,17 @@ impl Fault {
         Self::LosePostgres,
     ];
 
-    /// Those that can be done here: another clock takes a program that is not everywhere.
+    /// Those that can be done here: another clock takes a program that is not everywhere, a disk that can be filled
+    /// takes root.
     #[must_use]
     pub fn possible() -> Vec<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let fakes = std::env::split_paths(&path).any(|dir| dir.join("faketime").is_file());
-        Self::ALL.into_iter().filter(|fault| fakes || *fault != Self::SkewGateway).collect()
+        let possible = |fault: &Self| {
+            (fakes || *fault != Self::SkewGateway)
+                && (*fault != Self::FillDisk || Disk::is_possible())
+        };
+        Self::ALL.into_iter().filter(possible).collect()
     }
 
     /// Its name in a tally.
