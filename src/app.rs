@@ -1,8 +1,9 @@
 //! Wires a gateway together, and takes it apart again: the order of starting and of draining.
 //!
 //! Start: data dir → books → lanes → writer → gate → listeners. Nothing listens before what it stands
-//! on works. Drain: not ready → no new connections → one more answer each → no new reservations → requests under way → lanes
-//! → writer → ops. What was promised to somebody is durable at every point of both.
+//! on works. Drain: not ready → no new connections → one more answer each → no new reservations →
+//! requests under way → lanes → writer → ops. What was promised to somebody is durable at every point
+//! of both.
 
 mod books;
 pub mod descriptors;

@@ -177,6 +177,8 @@ async fn tokens_of_the_program() {
     gateway.signal(Signal::HUP);
     eventually("bob is let in", async || (look(bob).await.status == 200).then_some(())).await;
     gateway.settled().await;
+    // The log is read beside the test: with this line all that was written before is there.
+    gateway.log().wait_for("configuration reloaded");
     let log = gateway.log().text();
     assert!(log.contains(r#""actor":"ann""#), "{log}");
     let told = gateway.token.clone();

@@ -4,6 +4,7 @@
 
 mod bench;
 mod chaos;
+mod pgo;
 mod simulate;
 
 use std::env;
@@ -29,6 +30,8 @@ enum Task {
     Scripts,
     /// The product beside bare hyper, fastify and nginx with Lua, in turn, with the same generator.
     Bench(bench::BenchArguments),
+    /// The program for production, built by what it was seen to do under load; needs llvm-profdata.
+    Pgo,
     /// Kills, cuts and replays under load and audits, again and again: the tests of that name, at length.
     Crash {
         /// How often.
@@ -109,6 +112,7 @@ fn main() -> ExitCode {
         Task::Lint => lint(),
         Task::Scripts => run(cargo().args(["test", "--lib", "ledger::redis::scripts"])),
         Task::Bench(arguments) => bench::bench(&arguments),
+        Task::Pgo => pgo::pgo(),
         Task::Crash { rounds, tests } => crash(rounds, &tests),
         Task::Loom { preemptions } => run(cargo()
             .env("LOOM_MAX_PREEMPTIONS", preemptions.to_string())
@@ -134,13 +138,14 @@ fn main() -> ExitCode {
 type Done = Result<(), String>;
 
 /// Programs that the build and the tests call, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("cc", "gcc"),
     ("mount", "mount"),
     ("unshare", "util-linux"),
     ("prlimit", "util-linux"),
     ("strace", "strace"),
     ("redis-server", "redis-server"),
+    ("faketime", "faketime"),
 ];
 
 /// Where Debian has PostgreSQL's programs: outside the path, by version.

@@ -11,7 +11,7 @@ const TEST: &str = "simulation::seeds_hold";
 
 fn test(first: u64, seeds: u64) -> Command {
     let mut command = cargo();
-    command.args(["test", "--quiet", "--package", "floodgate", "--lib", "--"]);
+    command.args(["test", "--release", "--quiet", "--package", "floodgate", "--lib", "--"]);
     command.args(["--exact", TEST, "--nocapture"]);
     command.env("FLOODGATE_SEED", first.to_string());
     command.env("FLOODGATE_SEEDS", seeds.to_string());
@@ -20,7 +20,7 @@ fn test(first: u64, seeds: u64) -> Command {
 }
 
 fn build() -> Done {
-    super::run(cargo().args(["test", "--package", "floodgate", "--lib", "--no-run"]))
+    super::run(cargo().args(["test", "--release", "--package", "floodgate", "--lib", "--no-run"]))
 }
 
 /// Looks at so many seeds, in so many processes beside each other.
@@ -44,6 +44,10 @@ pub fn simulate(seeds: u64, from: u64, jobs: u64) -> Done {
 /// where that has not met it in so many seeds, by the unit tests and suites.
 pub fn planted(seeds: u64, wanted: &str) -> Done {
     build()?;
+    // Whoever fails without a bug would be taken for having caught one.
+    if let Some((test, _)) = suites("none")? {
+        return Err(format!("{test} fails without any bug"));
+    }
     println!("| bug | what is wrong | caught by | seconds |\n|---|---|---|---|");
     let mut escaped = Vec::new();
     for (bug, what) in bugs()?.into_iter().filter(|(bug, _)| bug.contains(wanted)) {
@@ -73,13 +77,15 @@ pub fn planted(seeds: u64, wanted: &str) -> Done {
     if escaped.is_empty() { Ok(()) } else { Err(format!("not caught: {}", escaped.join(", "))) }
 }
 
-/// The first unit test that fails with this bug in, and after how many seconds. The simulation is not asked again, and
-/// what does not see the product's own errors takes its time.
+/// The first unit test that fails with this bug in, and after how many seconds all of them were through. Of the
+/// simulation only seeds are asked again that once found something; the engine's own proof takes long and has none of
+/// the bugs.
 fn suites(bug: &str) -> Result<Option<(String, f64)>, String> {
     let began = Instant::now();
     let mut command = cargo();
-    command.args(["test", "--quiet", "--package", "floodgate", "--lib", "--"]);
-    command.args(["--skip", "simulation::", "--skip", "engine::proof"]);
+    command.args(["test", "--release", "--quiet", "--package", "floodgate", "--lib", "--"]);
+    command.args(["--skip", "simulation::seeds_hold", "--skip", "simulation::a_seed_repeats"]);
+    command.args(["--skip", "engine::proof"]);
     let ran = command
         .env("FLOODGATE_BUG", bug)
         .stderr(Stdio::null())
