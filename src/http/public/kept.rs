@@ -68,7 +68,7 @@ fn question(user: UserId, head: &Head) -> Question {
 
 impl Public {
     /// Answers a user's question with what `read` finds, or, while the switch is on or what would be
-    /// asked is `refusing`, with what it found before.
+    /// asked is `refusing` or does not answer, with what it found before.
     pub(super) async fn read(
         &self,
         user: UserId,
@@ -89,8 +89,9 @@ impl Public {
                 self.kept.0.insert(question, Arc::new(read));
                 Ok(answer::json(StatusCode::OK, body))
             }
-            // Whoever tried whether it is back, in vain, is no worse off than the others.
-            Err(problem) if problem.is_outage() && refusing() => kept().ok_or(problem),
+            // Whoever was the first to find it gone, or tried in vain whether it is back, is no worse off
+            // than the others.
+            Err(problem) if problem.is_outage() => kept().ok_or(problem),
             Err(problem) => Err(problem),
         }
     }
