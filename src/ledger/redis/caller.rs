@@ -371,11 +371,12 @@ impl Caller {
 
 /// A repeated try finds what an earlier one did, and the script takes it for the client's retry. What
 /// was made after the lane's clock as this gateway knew it before the first try was made by that, or within the same
-/// millisecond: the last answer has often come in the one in which the next call is done.
+/// millisecond: the last answer has often come in the one in which the next call is done. A hold may have run
+/// out between the tries; what was paid for or cancelled was known to its client before.
 fn unreplay(batch: &[Ticket], outcomes: &mut [Result<Outcome, Fault>], known_now: Millis) {
     for (ticket, outcome) in batch.iter().zip(outcomes) {
         if let Ok(Outcome::Reserved { reservation, replayed }) = outcome
-            && reservation.status == Status::Held
+            && matches!(reservation.status, Status::Held | Status::Expired)
             && reservation.held_at >= known_now
         {
             *replayed = false;
