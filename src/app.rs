@@ -46,6 +46,7 @@ use crate::metrics::Metrics;
 use crate::notes::Notes;
 use crate::outbox::{Outbox, OutboxError, OutboxStream, OutboxTable};
 use crate::reconcile::Books;
+use crate::runtimes::Handles;
 use crate::sale::LaneId;
 use crate::store::postgres::Listener;
 use crate::switches::Switches;
@@ -140,11 +141,15 @@ pub enum StartError {
 
 impl Gateway {
     /// Starts a gateway on the ledger that the settings name, with the books of `settings.data_dir`, and on
-    /// listeners that it was handed instead of the settings' addresses. Within a runtime.
+    /// listeners that it was handed instead of the settings' addresses. Within the first of these runtimes.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
-    pub async fn start(settings: &Settings, handed: Handed) -> Result<Self, StartError> {
+    pub async fn start(
+        settings: &Settings,
+        handed: Handed,
+        runtimes: &Handles,
+    ) -> Result<Self, StartError> {
         let dir = &settings.data_dir;
         let metrics = Arc::new(Metrics::new());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -169,6 +174,7 @@ impl Gateway {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             failed: failed_sender,
+            runtimes: runtimes.clone(),
         };
         let underway = Underway::new(settings.ledger.lanes);
         let holder = books::holder(settings)?;
@@ -271,7 +277,8 @@ impl Gateway {
             tls: tls.clone(),
             ..Tuning::public(&settings.http, trusted, share.public, &metrics)
         };
-        let listener = tokio::spawn(serve(ends.public, Arc::clone(&public), tuning, public_stops));
+        let (service, runtimes) = (Arc::clone(&public), runtimes.clone());
+        let listener = tokio::spawn(serve(ends.public, service, tuning, runtimes, public_stops));
         let upkeep = tokio::spawn(keep_up(Arc::clone(&metrics)));
         let warm = tokio::spawn(warm);
         let sweep = tokio::spawn(Arc::clone(&buckets).keep_swept());
@@ -427,6 +434,7 @@ impl LedgerSide {
             metrics: Arc::clone(&around.metrics),
             recall: Arc::new(recall),
             user_quota,
+            runtimes: around.runtimes.clone(),
         };
         let opened = tokio::task::spawn_blocking({
             let server = Arc::clone(&server);

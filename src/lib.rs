@@ -36,6 +36,7 @@ pub mod outbox;
 pub mod pause;
 mod planted;
 pub mod reconcile;
+pub mod runtimes;
 pub mod sale;
 #[cfg(test)]
 mod simulation;

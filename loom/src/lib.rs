@@ -15,7 +15,7 @@ pub mod explore;
 pub mod stand_ins;
 
 use product::planted;
-pub use product::{admission, catalog, clock, engine, ledger, limits, sale, sync};
+pub use product::{admission, catalog, clock, engine, ledger, limits, runtimes, sale, sync};
 
 #[path = "../../src"]
 mod product {
@@ -34,6 +34,7 @@ mod product {
     pub mod engine;
     pub mod limits;
     pub(crate) mod planted;
+    pub mod runtimes;
     pub mod sale;
     pub mod sync;
 

@@ -16,6 +16,7 @@ use super::StartError;
 use crate::config::Settings;
 use crate::http::ops::Ops;
 use crate::http::{Tuning, bind, serve};
+use crate::runtimes::Handles;
 
 /// Listening sockets that the process was started with, by the convention of systemd's socket activation
 /// (sd_listen_fds(3)): `LISTEN_FDS` of them from descriptor 3 on, the public one first, the ops one second.
@@ -108,7 +109,7 @@ pub(super) fn serve_ops(
     let run = move || {
         runtime.block_on(async {
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => serve(listener, ops, tuning, stop).await,
+                Ok(listener) => serve(listener, ops, tuning, Handles::current(), stop).await,
                 Err(error) => tracing::error!(%error, "the ops listener does not start"),
             }
         });

@@ -16,12 +16,13 @@ use serde_json::{Value, json};
 
 use super::arguments::DemoArguments;
 use super::client::Ops;
-use super::serve::{Signals, runtime, start};
+use super::serve::{Signals, runtimes, start};
 use super::{Exit, Failure, audit as audit_command, say, table};
 use crate::app::{self, Gateway, Handed};
 use crate::audit::{self, LedgerAt};
 use crate::config::Settings;
 use crate::logs;
+use crate::runtimes::Handles;
 use crate::store::{StoreAt, sqlite};
 
 const SALE: &str = "demo";
@@ -30,10 +31,15 @@ const ITEM: &str = "sku-1";
 const DRAIN: Duration = Duration::from_secs(60);
 
 pub(super) fn run(arguments: &DemoArguments, as_json: bool) -> Result<Exit, Failure> {
-    runtime()?.block_on(demo(arguments, as_json))
+    let runtimes = runtimes()?;
+    runtimes.block_on(demo(arguments, as_json, &runtimes.handles()))
 }
 
-async fn demo(arguments: &DemoArguments, as_json: bool) -> Result<Exit, Failure> {
+async fn demo(
+    arguments: &DemoArguments,
+    as_json: bool,
+    runtimes: &Handles,
+) -> Result<Exit, Failure> {
     let mut signals = Signals::new()?;
     let temporary = match &arguments.data_dir {
         Some(_) => None,
@@ -43,7 +49,7 @@ async fn demo(arguments: &DemoArguments, as_json: bool) -> Result<Exit, Failure>
     let dir = arguments.data_dir.clone().or(dir).unwrap_or_default();
     let settings = settings(arguments, dir.clone());
     let _logging = logs::start(&settings).map_err(|error| Failure::new(Exit::Failure, error))?;
-    let gateway = start(&settings, Handed::default()).await?;
+    let gateway = start(&settings, Handed::default(), runtimes).await?;
     // From here on whatever happens, the gateway is taken down in good order.
     let shown = tokio::select! {
         shown = show(arguments, as_json, &gateway, &dir) => shown,

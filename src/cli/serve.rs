@@ -20,6 +20,7 @@ use crate::ledger::embedded::OpenError;
 use crate::ledger::redis;
 use crate::ledger::redis::server::ServerError;
 use crate::logs::{self, LogFilter};
+use crate::runtimes::{Handles, Runtimes};
 use crate::store::postgres;
 
 /// How often files are looked at for changes.
@@ -34,43 +35,36 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<Exit, Failure> {
         warn!("auth is INSECURE: anyone can buy as anyone; for load tests only");
     }
     crate::app::descriptors::raise();
-    let runtime = runtime()?;
-    let ended = runtime.block_on(serve(arguments, &settings, handed, &logging.filter));
+    let runtimes = runtimes()?;
+    let handles = runtimes.handles();
+    let ended = runtimes.block_on(serve(arguments, &settings, handed, &handles, &logging.filter));
     // What is left are connections that were cut and jobs that nobody waits for.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    runtimes.shutdown(Duration::from_secs(1));
     ended
 }
 
-/// The runtime of a gateway: a thread for every core but one, which the lanes and the writer keep
-/// busy. `TOKIO_WORKER_THREADS` says otherwise. One thread needs none of what several need to share
-/// their work, and is this one.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let threads = match std::env::var("TOKIO_WORKER_THREADS") {
-        Ok(given) => given.parse().ok().filter(|threads| *threads > 0).ok_or_else(|| {
+/// The runtimes of a gateway: one for every core. `TOKIO_WORKER_THREADS` says otherwise.
+pub(super) fn runtimes() -> Result<Runtimes, Failure> {
+    let count = match std::env::var("TOKIO_WORKER_THREADS") {
+        Ok(given) => given.parse().ok().filter(|count| *count > 0).ok_or_else(|| {
             let message = "TOKIO_WORKER_THREADS must be a whole number from 1 on";
             Failure::new(Exit::Configuration, message)
         })?,
-        Err(_) => {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            cores.saturating_sub(1).max(1)
-        }
+        Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
     };
-    if threads == 1 {
-        return Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
-    }
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    Ok(builder.worker_threads(threads).enable_all().build()?)
+    Ok(Runtimes::start(count)?)
 }
 
 async fn serve(
     arguments: &ConfigArguments,
     settings: &Settings,
     handed: Handed,
+    runtimes: &Handles,
     filter: &LogFilter,
 ) -> Result<Exit, Failure> {
     // Before the ports are bound: whoever sees the port may send a signal at once.
     let mut signals = Signals::new()?;
-    let gateway = start(settings, handed).await?;
+    let gateway = start(settings, handed, runtimes).await?;
     if let Some(token) = &gateway.new_token {
         let dir = settings.data_dir.display();
         eprintln!("admin token, kept in {dir}/admin.token: {token}");
@@ -141,8 +135,12 @@ fn live(filter: LogFilter, settings: &Settings, gateway: &Gateway) -> Vec<Live> 
 }
 
 /// Starts a gateway; what hinders it becomes a sentence.
-pub(super) async fn start(settings: &Settings, handed: Handed) -> Result<Gateway, Failure> {
-    Gateway::start(settings, handed).await.map_err(|error| {
+pub(super) async fn start(
+    settings: &Settings,
+    handed: Handed,
+    runtimes: &Handles,
+) -> Result<Gateway, Failure> {
+    Gateway::start(settings, handed, runtimes).await.map_err(|error| {
         let exit = match &error {
             StartError::Ledger(OpenError::Amnesia { .. }) => Exit::Broken,
             StartError::Redis(

@@ -25,10 +25,10 @@ use hyper::{Request, Response};
 use ipnet::IpNet;
 use metrics::{Counter, Gauge};
 use socket2::{Domain, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use self::accept::{Accepted, Acceptor};
 use self::connection::{Front, Refused};
@@ -36,6 +36,7 @@ use super::settings::HttpSettings;
 use super::tls::Tls;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::runtimes::Handles;
 
 /// What answers requests.
 pub trait Service: Send + Sync + 'static {
@@ -181,10 +182,14 @@ pub(super) enum Stage {
 /// Accepts and serves until `stop` becomes true. Then it takes what the kernel has accepted already, and no
 /// more; gives each connection one more answer, for `tuning.linger`; lets those that are at a request finish
 /// it; and returns. Connections that take longer than `tuning.drain` are cut.
+///
+/// It accepts on the runtime that it is called on, and deals connections out to `runtimes` in turn: each
+/// stays where it is dealt to.
 pub async fn serve<S: Service>(
     listener: TcpListener,
     service: Arc<S>,
     tuning: Tuning,
+    runtimes: Handles,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut acceptor = Acceptor::new(listener, tuning.connections_max, tuning.write_stall);
@@ -192,9 +197,18 @@ pub async fn serve<S: Service>(
     let front = Arc::new(Front::new(service, tuning));
     let (stage, stages) = watch::channel(Stage::Serve);
     let mut connections = JoinSet::new();
-    let serve = |connections: &mut JoinSet<()>, Accepted { stream, peer, permit }| {
+    let mut turn = 0;
+    let mut serve = |connections: &mut JoinSet<()>, Accepted { stream, peer, permit }| {
         let kept = (permit, Open::new(&open));
-        connections.spawn(Arc::clone(&front).serve(stream, peer, stages.clone(), kept));
+        let (front, stages) = (Arc::clone(&front), stages.clone());
+        turn += 1;
+        let serve = async move {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => front.serve(stream, peer, stages, kept).await,
+                Err(error) => debug!(%peer, %error, "connection could not be dealt out"),
+            }
+        };
+        connections.spawn_on(serve, runtimes.at_turn(turn));
     };
     loop {
         let accepted = tokio::select! {
@@ -236,5 +250,78 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::runtimes::{Runtimes, here};
+
+    /// Answers with the runtime that it is asked on.
+    struct Where;
+
+    impl Service for Where {
+        async fn answer(
+            self: Arc<Self>,
+            _: SocketAddr,
+            _: Request<Incoming>,
+        ) -> Response<Full<Bytes>> {
+            Response::new(Full::from(here().to_string()))
+        }
+    }
+
+    /// Where a connection is, by the last character of an answer to it.
+    async fn ask(connection: &mut TcpStream) -> char {
+        connection.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        loop {
+            if let Some((_, body)) = answer.split_once("\r\n\r\n")
+                && let Some(told) = body.chars().next()
+            {
+                return told;
+            }
+            let mut read = [0; 512];
+            let length = connection.read(&mut read).await.unwrap();
+            assert_ne!(length, 0, "{answer}");
+            answer.push_str(str::from_utf8(&read[..length]).unwrap());
+        }
+    }
+
+    /// Proves that each runtime gets as many connections as the other, that a connection stays where it is,
+    /// and that a stop ends those of all.
+    #[test]
+    fn dealt_out() {
+        let runtimes = Runtimes::start(2).unwrap();
+        runtimes.block_on(async {
+            let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+            let address = listener.local_addr().unwrap();
+            let (metrics, settings) = (Metrics::new(), HttpSettings::default());
+            let tuning = Tuning::public(&settings, Vec::new(), 100, &metrics);
+            let (stop, stops) = watch::channel(false);
+            let listener = TcpListener::from_std(listener).unwrap();
+            let served =
+                tokio::spawn(serve(listener, Arc::new(Where), tuning, runtimes.handles(), stops));
+            let (mut places, mut connections) = (Vec::new(), Vec::new());
+            for _ in 0..4 {
+                let mut connection = TcpStream::connect(address).await.unwrap();
+                let place = ask(&mut connection).await;
+                assert_eq!(ask(&mut connection).await, place);
+                places.push(place);
+                connections.push(connection);
+            }
+            places.sort_unstable();
+            assert_eq!(places, ['0', '0', '1', '1']);
+            stop.send_replace(true);
+            served.await.unwrap();
+            for mut connection in connections {
+                assert_eq!(connection.read(&mut [0]).await.unwrap(), 0);
+            }
+        });
+        runtimes.shutdown(Duration::from_secs(60));
     }
 }

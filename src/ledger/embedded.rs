@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::engine::{Command, Position};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::runtimes::Handles;
 use crate::sale::LaneId;
 
 /// What an embedded ledger is started with.
@@ -132,10 +133,11 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// Set when a lane cannot go on: the process has to end and recover from what is durable.
     pub failed: watch::Sender<bool>,
+    /// Where answers are delivered.
+    pub runtimes: Handles,
 }
 
-/// Rebuilds every lane of `dir` from its journal, publishes its sales and starts its owner. Within a
-/// runtime, on which the lanes' answers are delivered. `digested` is how far the books have each lane:
+/// Rebuilds every lane of `dir` from its journal, publishes its sales and starts its owner. `digested` is how far the books have each lane:
 /// a lane that is behind its books is refused before anything can be appended to it.
 ///
 /// # Errors
@@ -175,7 +177,7 @@ pub fn open(
     for (lane, journal, state) in ready {
         let (inbox, tray) = inbox(limits::LANE_INBOX);
         let (head, receiver) = watch::channel(state.position());
-        let postman = postman::start();
+        let postman = postman::start(&surroundings.runtimes);
         let disk = DiskWatch::new(dir, settings.disk_reserve_bytes);
         let owner = Owner::new(lane, disk, journal, state, head, postman, surroundings.clone());
         let thread = std::thread::Builder::new().name(format!("lane-{lane}"));
@@ -270,6 +272,7 @@ mod tests {
                 clock: Arc::clone(&clock) as Arc<dyn Clock>,
                 metrics: Arc::new(Metrics::new()),
                 failed: watch::channel(false).0,
+                runtimes: Handles::current(),
             };
             let settings = Settings { lanes: 2, disk_reserve_bytes: 0 };
             let lock = lock_data_dir(dir.path()).unwrap();
@@ -311,6 +314,7 @@ mod tests {
             clock: Arc::new(crate::clock::SystemClock),
             metrics: Arc::default(),
             failed: watch::channel(false).0,
+            runtimes: Handles::current(),
         };
         let settings = Settings { lanes: 1, disk_reserve_bytes: 0 };
         let lock = lock_data_dir(dir.path()).unwrap();
@@ -342,6 +346,7 @@ mod tests {
                 clock: Arc::new(HandClock::default()),
                 metrics: Arc::default(),
                 failed: watch::channel(false).0,
+                runtimes: Handles::current(),
             };
             let lock = lock_data_dir(dir.path()).unwrap();
             let books = [Position { epoch: 1, seq: 9 }];

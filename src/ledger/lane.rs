@@ -10,6 +10,7 @@ use super::pace::Pace;
 use super::{Answer, Fault, Pending};
 use crate::engine::Command;
 use crate::limits;
+use crate::runtimes;
 use crate::sync::atomic::{AtomicBool, Ordering::Acquire};
 use crate::sync::channel::{self, Receiver, Sender, TrySendError};
 
@@ -19,7 +20,37 @@ pub struct Ticket {
     /// What is asked.
     pub command: Command,
     /// Who waits; may have gone.
-    pub reply: oneshot::Sender<Result<Answer, Fault>>,
+    pub reply: Reply,
+}
+
+/// Where an answer goes: a task, and the runtime that it is on.
+#[derive(Debug)]
+pub struct Reply {
+    waits: oneshot::Sender<Result<Answer, Fault>>,
+    runtime: usize,
+}
+
+impl Reply {
+    /// To whoever has the other end, on the runtime of this thread.
+    fn here() -> (Self, Pending) {
+        let (waits, pending) = oneshot::channel();
+        (Self { waits, runtime: runtimes::here() }, pending)
+    }
+
+    /// Which runtime the task is on.
+    pub fn runtime(&self) -> usize {
+        self.runtime
+    }
+
+    /// Whether nobody waits any more.
+    pub fn is_closed(&self) -> bool {
+        self.waits.is_closed()
+    }
+
+    /// Answers. Whoever has gone will ask again, and find it.
+    pub fn send(self, answer: Result<Answer, Fault>) {
+        let _ = self.waits.send(answer);
+    }
 }
 
 /// The gateway's end of a lane. New reservations wait in one queue, everything else (payments,
@@ -86,7 +117,7 @@ impl Inbox {
             | Command::Inspect { .. }
             | Command::Sweep => &self.first,
         };
-        let (reply, pending) = oneshot::channel();
+        let (reply, pending) = Reply::here();
         match queue.try_send(Ticket { command, reply }) {
             Ok(()) => Ok(pending),
             Err(TrySendError::Full(_)) => Err(Fault::Overloaded),

@@ -46,6 +46,7 @@ use crate::catalog::Catalog;
 use crate::engine::{Command, Position};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::runtimes::Handles;
 use crate::sale::LaneId;
 
 /// What a Redis ledger is started with.
@@ -81,6 +82,8 @@ pub struct Around {
     pub recall: Arc<dyn Recall>,
     /// How often a user may reserve through all gateways together, if that is limited.
     pub user_quota: watch::Receiver<Option<Quota>>,
+    /// Where answers are delivered.
+    pub runtimes: Handles,
 }
 
 /// The lanes of one Redis.
@@ -116,7 +119,7 @@ pub enum OpenError {
 }
 
 /// Connects, checks that the server can give what is promised, starts the workers and waits until every
-/// lane is open. Within a runtime, on which answers are delivered. Blocks.
+/// lane is open. Blocks.
 ///
 /// # Errors
 /// [`OpenError`]; nothing is left running then.
@@ -152,7 +155,7 @@ pub fn open(
         let mut threads: Vec<Box<dyn FnOnce() + Send>> = vec![Box::new(move || watcher.watch())];
         for _ in 0..settings.in_flight {
             let (lane, common) = (Arc::clone(&lane), Arc::clone(&common));
-            let worker = Worker::new(lane, tray.clone(), common, postman::start());
+            let worker = Worker::new(lane, tray.clone(), common, postman::start(&around.runtimes));
             threads.push(Box::new(move || worker.serve()));
         }
         for (number, thread) in threads.into_iter().enumerate() {

@@ -23,6 +23,7 @@ use crate::ledger::{Durability, Fault, Health, Knowledge, LaneGauge, Ledger, Pen
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxError, Reading, Record, stream};
 use crate::reconcile;
+use crate::runtimes::Handles;
 use crate::sale::LaneId;
 use crate::store::{Holder, Store};
 use crate::writer::{Progress, Underway, Writer};
@@ -71,6 +72,7 @@ impl Gateway {
             recall: Arc::new(recall),
             // Nobody is limited.
             user_quota: watch::channel(None).1,
+            runtimes: Handles::current(),
         };
         let promise = Promise { durability: common.durability, replicas: 1 };
         let settings = Settings { lanes: 1, in_flight: 2, batch_max: 64, promise };

@@ -8,6 +8,7 @@ use floodgate::admission::AdmissionSettings;
 use floodgate::app::{self, Gateway, Handed};
 use floodgate::audit::{self, LedgerAt};
 use floodgate::config::Settings;
+use floodgate::runtimes::Handles;
 use floodgate::store::StoreAt;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
@@ -53,7 +54,8 @@ impl TestGateway {
     }
 
     async fn run(settings: Settings, dir: TempDir) -> Self {
-        let gateway = Gateway::start(&settings, Handed::default()).await.unwrap();
+        let gateway =
+            Gateway::start(&settings, Handed::default(), &Handles::current()).await.unwrap();
         let shop = Shop {
             public: gateway.public_address,
             ops: gateway.ops_address,

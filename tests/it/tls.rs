@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use floodgate::app::{Gateway, Handed, StartError};
 use floodgate::config::Settings;
+use floodgate::runtimes::Handles;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http2;
@@ -224,7 +225,7 @@ async fn another_certificate() {
         ..Settings::default()
     };
     with(&first)(&mut settings);
-    let gateway = Gateway::start(&settings, Handed::default()).await.unwrap();
+    let gateway = Gateway::start(&settings, Handed::default(), &Handles::current()).await.unwrap();
     let tls = Arc::clone(gateway.tls.as_ref().unwrap());
     let address = gateway.public_address;
     let mut open = old.connect(address, &[], &BOTH).await.unwrap();
@@ -258,7 +259,7 @@ async fn faults_name_their_keys() {
         let mut settings = Settings { data_dir: data.path().to_owned(), ..Settings::default() };
         settings.tls.cert_file = Some(cert_file.to_owned());
         settings.tls.key_file = Some(key_file.to_owned());
-        match Gateway::start(&settings, Handed::default()).await {
+        match Gateway::start(&settings, Handed::default(), &Handles::current()).await {
             Err(StartError::Tls(fault)) => fault,
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("it has started"),

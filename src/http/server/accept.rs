@@ -2,19 +2,19 @@
 //! is none.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::limits;
 
-/// A connection that has a place among all.
+/// A connection that has a place among all. It does not block, and is on no runtime yet.
 pub(super) struct Accepted {
     pub stream: TcpStream,
     pub peer: SocketAddr,
@@ -45,7 +45,7 @@ impl Acceptor {
     /// Cancel-safe: neither a permit nor a connection is lost.
     pub(super) async fn next(&mut self) -> Option<Accepted> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
-        match self.listener.accept().await {
+        match self.accept().await {
             Ok((stream, peer)) => {
                 self.pause.over();
                 if let Err(error) = self.tune(&stream) {
@@ -75,12 +75,16 @@ impl Acceptor {
             while let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
                 && let Ok((stream, peer)) = listener.accept()
                 && stream.set_nonblocking(true).is_ok()
-                && let Ok(stream) = TcpStream::from_std(stream)
             {
                 rest.push(Accepted { stream, peer, permit });
             }
         }
         rest
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = self.listener.accept().await?;
+        Ok((stream.into_std()?, peer))
     }
 
     fn tune(&self, stream: &TcpStream) -> io::Result<()> {

@@ -13,8 +13,9 @@ use super::disk::DiskWatch;
 use crate::crash;
 use crate::engine::{self, Command, Event, Position, State};
 use crate::ledger::journal::{AppendError, Journal};
+use crate::ledger::lane::Reply;
 use crate::ledger::lane::Tray;
-use crate::ledger::postman::{Postman, Reply};
+use crate::ledger::postman::Postman;
 use crate::ledger::{Answer, Fault, Ticket};
 use crate::limits;
 use crate::outbox::Record;
@@ -171,7 +172,7 @@ impl Owner {
         for Ticket { command, reply } in batch.drain(..) {
             let takes = matches!(command, Command::Reserve(_)) && !writes_nothing(state, &command);
             if takes && !self.disk.has_room() {
-                let _ = reply.send(Err(Fault::Unavailable));
+                reply.send(Err(Fault::Unavailable));
                 continue;
             }
             let outcome = engine::apply(state, now, &command, events);
@@ -232,7 +233,7 @@ impl Owner {
             AppendError::Full(cause) => {
                 warn!(lane = %self.lane, %cause, "no room for the journal; refusing until there is");
                 for (reply, _) in self.decided.drain(..) {
-                    let _ = reply.send(Err(Fault::Unavailable));
+                    reply.send(Err(Fault::Unavailable));
                 }
                 self.disk.refused();
                 // The state in memory is ahead of the journal: go back to what is durable.
@@ -250,7 +251,7 @@ impl Owner {
             AppendError::Broken(cause) => {
                 error!(lane = %self.lane, %cause, "the journal failed; stopping to recover");
                 for (reply, _) in self.decided.drain(..) {
-                    let _ = reply.send(Err(Fault::Unknown));
+                    reply.send(Err(Fault::Unknown));
                 }
                 Next::Stop
             }
@@ -275,6 +276,6 @@ fn writes_nothing(state: &State, command: &Command) -> bool {
 /// Nothing was done for any of these.
 fn refuse(batch: &mut Vec<Ticket>) {
     for ticket in batch.drain(..) {
-        let _ = ticket.reply.send(Err(Fault::Unavailable));
+        ticket.reply.send(Err(Fault::Unavailable));
     }
 }

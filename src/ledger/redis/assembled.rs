@@ -22,7 +22,7 @@ enum Kind {
     Watches(Watcher),
 }
 
-/// The ledger, and who is to work for it. Within a runtime.
+/// The ledger, and who is to work for it.
 pub(crate) fn assemble(
     server: &Arc<Server>,
     settings: Settings,
@@ -44,7 +44,7 @@ pub(crate) fn assemble(
         threads.push(Idle(Kind::Watches(watcher)));
         for _ in 0..settings.in_flight {
             let (lane, common) = (Arc::clone(&lane), Arc::clone(&common));
-            let worker = Worker::new(lane, tray.clone(), common, postman::start());
+            let worker = Worker::new(lane, tray.clone(), common, postman::start(&around.runtimes));
             threads.push(Idle(Kind::Serves(worker)));
         }
         lanes.push((inbox, lane));

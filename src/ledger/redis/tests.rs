@@ -11,6 +11,7 @@ use super::*;
 use crate::engine::{Authority, State};
 use crate::ledger::contract::{Rig, definition, ledger_contract, reserve_at, sale, user};
 use crate::outbox::stream;
+use crate::runtimes::Handles;
 use crate::sale::{Move, Outcome, Refusal};
 
 /// Books that keep what a test gives them.
@@ -67,6 +68,7 @@ fn promising(url: &str, memory: Arc<Memory>, promise: Promise) -> (RedisLedger, 
         metrics: Arc::default(),
         recall: memory,
         user_quota: watch::channel(None).1,
+        runtimes: Handles::current(),
     };
     super::open(&server, settings, &around).unwrap()
 }
