@@ -123,9 +123,6 @@ pub enum StartError {
     /// Keys of buyers' tokens, or hashes of operators'.
     #[error("{0}")]
     Identity(String),
-    /// The books do not answer.
-    #[error("the books do not answer: {0}")]
-    Books(#[from] crate::store::StoreError),
     /// The certificate or its key.
     #[error("{0}")]
     Tls(String),
@@ -164,10 +161,7 @@ impl Gateway {
         let admins = Arc::new(admins.with_own(&token));
         let books = books::Opened::open(settings).await?;
         let store = Arc::clone(&books.store);
-        let mut digested = Vec::new();
-        for lane in (0..settings.ledger.lanes).map(LaneId) {
-            digested.push(store.cursor(lane).await?);
-        }
+        let digested = books.digested(settings.ledger.lanes).await?;
         let (failed_sender, failed) = watch::channel(false);
         let around = embedded::Surroundings {
             catalog: Arc::clone(&catalog),

@@ -307,6 +307,10 @@ pub const STORE_WAIT_MS: u64 = 1_500;
 pub const STORE_CALL_MS: u64 = 4_000;
 /// A gateway that starts waits so long for another that brings the tables up to date.
 pub const STORE_MIGRATE_MS: u64 = 60_000;
+/// For so long a gateway that starts asks again what the books did not answer.
+pub const STORE_START_MS: u64 = 15_000;
+/// Between two of these questions.
+pub const STORE_START_RETRY_MS: u64 = 500;
 /// Connections that a configuration may want for what is asked of PostgreSQL.
 pub const STORE_CONNECTIONS_MAX: usize = 256;
 /// Connections for the writers of all lanes, and for what the product itself asks.

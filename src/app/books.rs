@@ -4,12 +4,17 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use tracing::warn;
 
 use crate::carts::CartCache;
 use crate::config::Settings;
+use crate::engine::Position;
 use crate::ledger::Durability;
+use crate::limits;
+use crate::sale::LaneId;
 use crate::store::postgres::{self, Listener, News, PostgresStore};
 use crate::store::sqlite::{self, Archives, SqliteStore};
 use crate::store::{Holder, Store, StoreAt, StoreError};
@@ -80,8 +85,18 @@ impl Opened {
                 Self { store, shared, lock: None }
             }
         };
-        check_ledger(opened.store.as_ref(), settings).await?;
+        let store = opened.store.as_ref();
+        patiently(async || check_ledger(store, settings).await).await?;
         Ok(opened)
+    }
+
+    /// How far the books have each of so many lanes.
+    pub(super) async fn digested(&self, lanes: u16) -> Result<Vec<Position>, BooksError> {
+        let mut digested = Vec::new();
+        for lane in (0..lanes).map(LaneId) {
+            digested.push(patiently(async || Ok(self.store.cursor(lane).await?)).await?);
+        }
+        Ok(digested)
     }
 
     /// Hears what other gateways do to the same books.
@@ -101,6 +116,21 @@ impl Opened {
             News::Heard => carts.set_told(true),
             News::Unheard => carts.set_told(false),
         }))
+    }
+}
+
+/// Asks again, for a while, what the books did not answer: a database that has just been started may be
+/// busy with that.
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T, BooksError>) -> Result<T, BooksError> {
+    let until = Instant::now() + Duration::from_millis(limits::STORE_START_MS);
+    loop {
+        match ask().await {
+            Err(BooksError::Silent(StoreError::Failed(problem))) if Instant::now() < until => {
+                warn!(%problem, "the books do not answer yet");
+                tokio::time::sleep(Duration::from_millis(limits::STORE_START_RETRY_MS)).await;
+            }
+            answer => return answer,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::ledger::redis;
 use crate::ledger::redis::server::ServerError;
 use crate::logs::{self, LogFilter};
 use crate::runtimes::{Handles, Runtimes};
-use crate::store::postgres;
+use crate::store::{StoreAt, postgres};
 
 /// How often files are looked at for changes.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -140,6 +140,7 @@ pub(super) async fn start(
     handed: Handed,
     runtimes: &Handles,
 ) -> Result<Gateway, Failure> {
+    let on_server = matches!(settings.store_at(), Ok(StoreAt::Postgres(_)));
     Gateway::start(settings, handed, runtimes).await.map_err(|error| {
         let exit = match &error {
             StartError::Ledger(OpenError::Amnesia { .. }) => Exit::Broken,
@@ -159,12 +160,12 @@ pub(super) async fn start(
             | StartError::Store(BooksError::Postgres(postgres::OpenError::Unreachable(_))) => {
                 Exit::Unavailable
             }
+            StartError::Store(BooksError::Silent(_)) if on_server => Exit::Unavailable,
             StartError::Ledger(_)
             | StartError::Panicked(_)
             | StartError::Store(_)
             | StartError::Outbox(_)
             | StartError::Token(_)
-            | StartError::Books(_)
             | StartError::Listen { .. } => Exit::Failure,
         };
         Failure::new(exit, error.to_string())

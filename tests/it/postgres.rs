@@ -449,6 +449,34 @@ async fn databases_that_do_not_serve() {
     audit(dir.path(), &file);
 }
 
+/// Proves that a gateway that starts waits for a database that is busy, and serves once it answers.
+#[tokio::test]
+async fn busy_at_the_start() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), postgres());
+    let url = postgres.url();
+    serve(dir.path(), &url).await.stop();
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let lock = "BEGIN; LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE";
+    client.batch_execute(lock).await.unwrap();
+    // Each question is given up with its connection; who asks again has another.
+    let asks = async |before: &str| {
+        let waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        eventually("the gateway asks", async || sql(&url, waits).await.filter(|pid| pid != before))
+            .await
+    };
+    let released = async {
+        let first = asks("").await;
+        asks(&first).await;
+        client.batch_execute("COMMIT").await.unwrap();
+    };
+    let (gateway, ()) = tokio::join!(serve(dir.path(), &url), released);
+    assert!(gateway.log().text().contains("do not answer yet"));
+    gateway.stop();
+    drop(client);
+    connection.await.unwrap().unwrap();
+}
+
 /// Proves that a role without a right to change tables serves, once another role has made them.
 #[tokio::test]
 async fn a_role_without_rights() {
