@@ -28,7 +28,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use self::accept::{Accepted, Acceptor};
 use self::connection::{Front, Refused};
@@ -65,6 +65,8 @@ pub struct Tuning {
     pub head: Duration,
     /// Between two requests.
     pub idle: Duration,
+    /// So long after an answer a silent connection gives its buffers back.
+    pub rest: Duration,
     /// A write that comes to nothing for so long is given up.
     pub write_stall: Duration,
     /// With so many answers a connection ends.
@@ -98,6 +100,7 @@ impl Tuning {
             tls: None,
             head: ms(settings.head_ms),
             idle: ms(settings.idle_ms),
+            rest: ms(limits::REST_MS),
             write_stall: ms(settings.write_stall_ms),
             requests_max: settings.connection_requests,
             age_max: ms(settings.connection_ms),
@@ -205,7 +208,7 @@ pub async fn serve<S: Service>(
         let serve = async move {
             match TcpStream::from_std(stream) {
                 Ok(stream) => front.serve(stream, peer, stages, kept).await,
-                Err(error) => debug!(%peer, %error, "connection could not be dealt out"),
+                Err(error) => warn!(%peer, %error, "a connection could not be dealt out"),
             }
         };
         connections.spawn_on(serve, runtimes.at_turn(turn));

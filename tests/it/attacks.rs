@@ -248,6 +248,46 @@ async fn look(certificate: &Certificate, address: SocketAddr, lasts: Duration) -
     seen
 }
 
+/// Proves that connections that are kept and silent give their buffers back, and serve on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_connections() {
+    const SILENT: u64 = 1_000;
+    /// hyper's buffers alone are 16 for each.
+    const KIB_EACH: u64 = 12;
+    const LOOK: &[u8] = b"GET /v1/sales HTTP/1.1\r\nhost: shop\r\n\r\n";
+    let dir = tempfile::tempdir().unwrap();
+    // They are to be silent for longer than the test waits.
+    let settings = ["http.connections_per_address=2000", "http.idle_ms=600000"];
+    let more = settings.map(|setting| ["--set", setting]).concat();
+    let gateway = Serving::start_with(dir.path(), &more).await;
+    let look = async |stream: &mut TcpStream| {
+        stream.write_all(LOOK).await.unwrap();
+        let mut came = Vec::new();
+        while !came.ends_with(b"}") {
+            assert_ne!(stream.read_buf(&mut came).await.unwrap(), 0);
+        }
+        assert!(came.starts_with(b"HTTP/1.1 200 "));
+    };
+    let before = usage(gateway.pid()).resident_kib;
+    let mut streams = Vec::new();
+    for _ in 0..SILENT {
+        let mut stream = TcpStream::connect(gateway.public).await.unwrap();
+        look(&mut stream).await;
+        streams.push(stream);
+    }
+    let grown = eventually("the buffers are given back", async || {
+        let grown = usage(gateway.pid()).resident_kib.saturating_sub(before);
+        (grown < SILENT * KIB_EACH).then_some(grown)
+    });
+    println!("{} KiB for {SILENT} connections", grown.await);
+    for stream in &mut streams {
+        look(stream).await;
+    }
+    drop(streams);
+    gateway.stop();
+    audit(dir.path());
+}
+
 /// Proves that floods of HTTP/2 end their connections, cost bounded memory, and leave at least four
 /// fifths of a buyer's requests served within two seconds: requests that are given up at once, heads
 /// that never end, pings, settings, and empty pieces of bodies.

@@ -1,6 +1,7 @@
 //! What connections cost that do nothing.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use floodgate_loadtest::client::{Client, Method};
 
@@ -12,14 +13,18 @@ use crate::cli::Failure;
 
 /// Connections that do nothing.
 const IDLE: usize = 10_000;
+/// For how long they have done nothing then.
+const SILENCE: Duration = Duration::from_secs(5);
 
 pub async fn measure(options: &BenchOptions) -> Result<Report, Failure> {
     let contender = Contender::Floodgate { redis: None, postgres: false };
-    let (mut before, mut after) = (vec![], vec![]);
+    let (mut before, mut at_once, mut after) = (vec![], vec![], vec![]);
     for _ in 0..options.rounds {
         let running = contender.start(options, AMPLE).await?;
         before.push(mib(running.id())?);
         let open = connect(running.addr()).await?;
+        at_once.push(mib(running.id())?);
+        tokio::time::sleep(SILENCE).await;
         after.push(mib(running.id())?);
         drop(open);
     }
@@ -28,11 +33,13 @@ pub async fn measure(options: &BenchOptions) -> Result<Report, Failure> {
     Ok(Report {
         suite: "idle".to_owned(),
         how: format!(
-            "{IDLE} kept-alive connections after one request each; {} rounds",
+            "{IDLE} kept-alive connections after one request each, silent for {} s; {} rounds",
+            SILENCE.as_secs(),
             options.rounds
         ),
         figures: vec![
             Figure::new("RSS without connections, MiB", before.into_iter()),
+            Figure::new("RSS right after the last request, MiB", at_once.into_iter()),
             Figure::new("RSS with them, MiB", after.into_iter()).within(Bound::AtMost(150.0)),
             Figure::new("KiB a connection", each.into_iter()),
         ],

@@ -1,6 +1,7 @@
 //! Bytes from a peer, and the patience for them: for a head, for the next request, for the last ones.
 //!
-//! hyper's own timer makes no difference between a head and the silence before it.
+//! hyper's own timer makes no difference between a head and the silence before it. And it keeps its buffers
+//! through that silence: the stream says when they may go, and keeps the first bytes that come then.
 
 use std::io;
 use std::pin::Pin;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -20,6 +22,8 @@ use crate::limits;
 pub(super) struct Patience {
     pub head: Duration,
     pub idle: Duration,
+    /// Within the silence between two requests in turn: until the connection may rest.
+    pub rest: Duration,
 }
 
 /// A stream that fails when its peer takes too long.
@@ -31,31 +35,94 @@ pub(super) struct Awaited<T> {
     /// What the alarm was set for: another phase, or the same of another request, sets it anew.
     awaited: Option<(Phase, u64)>,
     alarm: Alarm,
+    /// The alarm is set for a rest; the silence ends then.
+    idle_until: Option<Instant>,
+    /// A write was not taken.
+    unsent: bool,
+    /// Bytes that were read and are still to be given.
+    unread: Bytes,
     /// Bytes that were thrown away since the end was said; `None` before that.
     lingered: Option<usize>,
 }
 
 impl<T> Awaited<T> {
     pub(super) fn new(inner: T, pulse: Arc<Pulse>, patience: Patience) -> Self {
-        let alarm = Alarm::default();
-        Self { inner, pulse, patience, awaited: None, alarm, lingered: None }
+        Self {
+            inner,
+            pulse,
+            patience,
+            awaited: None,
+            alarm: Alarm::default(),
+            idle_until: None,
+            unsent: false,
+            unread: Bytes::new(),
+            lingered: None,
+        }
     }
 
     /// Sets the alarm for what is waited for now.
     fn arm(&mut self) {
         let awaited = (self.pulse.phase(), self.pulse.begun());
         if self.awaited != Some(awaited) {
+            let Patience { head, idle, rest } = self.patience;
             self.awaited = Some(awaited);
+            self.idle_until = None;
             match awaited.0 {
-                Phase::Head => self.alarm.set(Instant::now() + self.patience.head),
-                Phase::Idle => self.alarm.set(Instant::now() + self.patience.idle),
+                Phase::Head => self.alarm.set(Instant::now() + head),
+                Phase::Idle if self.pulse.order() == Order::InTurn && rest < idle => {
+                    let now = Instant::now();
+                    self.alarm.set(now + rest);
+                    self.idle_until = Some(now + idle);
+                }
+                Phase::Idle => self.alarm.set(Instant::now() + idle),
                 Phase::Busy => self.alarm.clear(),
             }
         }
     }
 
+    /// Ready once the patience is at its end.
+    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.arm();
+        ready!(self.alarm.poll(context));
+        if let Some(until) = self.idle_until.take() {
+            // Nor one that has said its end: what still comes then is thrown away, and is no request.
+            if !self.unsent && self.lingered.is_none() {
+                self.pulse.rest();
+            }
+            self.alarm.set(until);
+            ready!(self.alarm.poll(context));
+        }
+        Poll::Ready(())
+    }
+
     fn too_late() -> io::Error {
         io::Error::new(io::ErrorKind::TimedOut, "no request in time")
+    }
+}
+
+impl<T: AsyncRead + Unpin> Awaited<T> {
+    /// Takes back what was read too early.
+    pub(super) fn put_back(&mut self, unread: Bytes) {
+        if !unread.is_empty() {
+            self.unread = unread;
+        }
+    }
+
+    /// Ready once there is something to do: bytes have come, or nothing will, or the silence has been too
+    /// long. What it is, the next read tells.
+    pub(super) fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.unread.is_empty() {
+            return Poll::Ready(());
+        }
+        /// On the stack: most heads are shorter.
+        const FIRST_BYTES: usize = 1024;
+        let mut scratch = [0; FIRST_BYTES];
+        let mut buffer = ReadBuf::new(&mut scratch);
+        if Pin::new(&mut self.inner).poll_read(context, &mut buffer).is_pending() {
+            return self.alarm.poll(context);
+        }
+        self.unread = Bytes::copy_from_slice(buffer.filled());
+        Poll::Ready(())
     }
 }
 
@@ -66,10 +133,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for Awaited<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+        let read = if self.unread.is_empty() {
+            Pin::new(&mut self.inner).poll_read(context, buffer)
+        } else {
+            let length = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(length));
+            Poll::Ready(Ok(()))
+        };
         if read.is_pending() {
-            self.arm();
-            ready!(self.alarm.poll(context));
+            ready!(self.poll_patience(context));
             return Poll::Ready(Err(Self::too_late()));
         }
         if buffer.filled().len() > before {
@@ -93,11 +165,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Awaited<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let written = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.unsent = written.is_pending();
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
+        let flushed = Pin::new(&mut self.inner).poll_flush(context);
+        self.unsent = flushed.is_pending();
+        if !self.unsent && self.pulse.phase() == Phase::Idle {
+            // hyper may be waiting for bytes since before the answer: no read sets the alarm for this silence.
+            // Whatever it says, the next read says again.
+            self.arm();
+            let _ = self.alarm.poll(context);
+        }
+        flushed
     }
 
     /// Says that nothing follows, and then reads on for a moment. A socket that is closed on unread
@@ -108,6 +190,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Awaited<T> {
         let mut lingered = match this.lingered {
             Some(lingered) => lingered,
             None => {
+                // hyper may find only now, in the poll that was to begin a rest, that it has to end.
+                this.pulse.is_to_rest();
                 ready!(Pin::new(&mut this.inner).poll_shutdown(context))?;
                 let moment = Duration::from_millis(limits::LINGER_MS);
                 this.alarm.set(Instant::now() + moment);
@@ -132,13 +216,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Awaited<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::super::pulse::{Lifetime, Order};
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
     const PATIENCE: Patience =
-        Patience { head: Duration::from_secs(5), idle: Duration::from_secs(15) };
+        Patience { head: SECOND.saturating_mul(5), idle: SECOND.saturating_mul(15), rest: SECOND };
 
     fn pair(order: Order) -> (Awaited<DuplexStream>, DuplexStream, Arc<Pulse>) {
         let (ours, theirs) = tokio::io::duplex(64);
@@ -199,6 +286,53 @@ mod tests {
         pulse.begin().end();
         theirs.write_all(b"x").await.unwrap();
         assert_eq!(timed_out(&mut ours).await, PATIENCE.head);
+    }
+
+    /// Proves that a connection may rest after a short silence and not before, not while an answer is not
+    /// taken, and that the whole silence is bounded as before.
+    #[tokio::test(start_paused = true)]
+    async fn rest() {
+        let (mut ours, _theirs, pulse) = pair(Order::InTurn);
+        pulse.begin().end();
+        let began = Instant::now();
+        poll_fn(|context| {
+            let mut scratch = [0; 16];
+            let read = Pin::new(&mut ours).poll_read(context, &mut ReadBuf::new(&mut scratch));
+            assert!(read.is_pending());
+            if pulse.is_to_rest() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        assert_eq!(began.elapsed(), PATIENCE.rest);
+        poll_fn(|context| ours.poll_rest(context)).await;
+        assert_eq!(began.elapsed(), PATIENCE.idle);
+        timed_out(&mut ours).await;
+
+        let (mut ours, _theirs, pulse) = pair(Order::InTurn);
+        let taken = tokio::time::timeout(SECOND, ours.write_all(&[0; 65])).await;
+        assert!(taken.is_err(), "it takes 64");
+        pulse.begin().end();
+        timed_out(&mut ours).await;
+        assert!(!pulse.is_to_rest());
+    }
+
+    /// Proves that what comes to an end of a rest is read afterwards, after what was read before it.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_lost_in_a_rest() {
+        let (mut ours, mut theirs, _) = pair(Order::InTurn);
+        theirs.write_all(b"second").await.unwrap();
+        poll_fn(|context| ours.poll_rest(context)).await;
+        theirs.write_all(b"third").await.unwrap();
+        drop(theirs);
+        let mut read = String::new();
+        ours.read_to_string(&mut read).await.unwrap();
+        assert_eq!(read, "secondthird");
+        let (mut ours, _theirs, _) = pair(Order::InTurn);
+        ours.put_back(Bytes::from_static(b"first"));
+        poll_fn(|context| ours.poll_rest(context)).await;
+        let mut few = [0; 3];
+        ours.read_exact(&mut few).await.unwrap();
+        assert_eq!(&few, b"fir");
+        assert_eq!(ours.read(&mut few).await.unwrap(), 2);
     }
 
     /// Proves that where requests come at once, bytes without a request neither begin a head nor

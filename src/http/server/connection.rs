@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::Method;
@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Sleep;
 use tracing::debug;
 
 use super::awaited::{Awaited, Patience};
@@ -75,7 +76,7 @@ impl<S: Service> Front<S> {
             tls: tuning.tls.map(|tls| (tls, Handshakes::new())),
             http1: http1_builder(),
             http2: http2_builder(),
-            patience: Patience { head: tuning.head, idle: tuning.idle },
+            patience: Patience { head: tuning.head, idle: tuning.idle, rest: tuning.rest },
             stall: tuning.write_stall,
             lifetime: Lifetime { requests: tuning.requests_max, age: tuning.age_max },
             counts: tuning.counts,
@@ -151,10 +152,10 @@ impl<S: Service> Front<S> {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let pulse = Pulse::new(order, self.lifetime);
-        let stream = TokioIo::new(Awaited::new(stream, Arc::clone(&pulse), self.patience));
+        let mut stream = TokioIo::new(Awaited::new(stream, Arc::clone(&pulse), self.patience));
         let service = Arc::clone(&self.service);
         let turns = Arc::clone(&pulse);
-        let answer = service_fn(move |request| {
+        let mut answer = service_fn(move |request| {
             let (service, pulse) = (Arc::clone(&service), Arc::clone(&turns));
             // hyper keeps room for a whole one of these as long as the connection is open.
             Box::pin(async move {
@@ -174,17 +175,36 @@ impl<S: Service> Front<S> {
                 Ok::<_, Infallible>(answer)
             })
         });
+        let mut longest = pin!(tokio::time::sleep(self.longest()));
+        let mut stopped = pin!(stopped(&pulse, stage));
+        let mut bounds =
+            Bounds { pulse: &pulse, longest: longest.as_mut(), stopped: Some(stopped.as_mut()) };
         let ended = match order {
-            Order::InTurn => {
-                let connection = pin!(self.http1.serve_connection(stream, answer));
-                self.run(connection, |connection| connection.graceful_shutdown(), &pulse, stage)
-                    .await
-            }
+            Order::InTurn => loop {
+                let mut connection = self.http1.serve_connection(stream, answer);
+                let finish = |connection: Pin<&mut _>| {
+                    http1::Connection::graceful_shutdown(connection);
+                };
+                match bounds.run(Pin::new(&mut connection), finish).await {
+                    Pause::Rest => {}
+                    Pause::End(ended) => break ended,
+                }
+                // Many connections wait for the second in which a sale opens: without hyper's buffers.
+                let parts = connection.into_parts();
+                (stream, answer) = (parts.io, parts.service);
+                stream.inner_mut().put_back(parts.read_buf);
+                poll_fn(|context| bounds.poll_rest(stream.inner_mut(), context)).await;
+            },
             Order::AtOnce => {
                 let mut connection = Box::pin(self.http2.serve_connection(stream, answer));
-                let connection = connection.as_mut();
-                self.run(connection, |connection| connection.graceful_shutdown(), &pulse, stage)
-                    .await
+                let finish = |connection: Pin<&mut _>| {
+                    http2::Connection::graceful_shutdown(connection);
+                };
+                match bounds.run(connection.as_mut(), finish).await {
+                    // Only streams in turn say so.
+                    Pause::Rest => None,
+                    Pause::End(ended) => ended,
+                }
             }
         };
         match ended {
@@ -194,48 +214,89 @@ impl<S: Service> Front<S> {
         }
     }
 
-    /// Runs a connection to its end, which is near once it is spent or the listener stops. `None`: it
-    /// did not end in time.
-    async fn run<C: Future>(
-        &self,
-        mut connection: Pin<&mut C>,
-        finish: impl Fn(Pin<&mut C>),
-        pulse: &Pulse,
-        mut stage: watch::Receiver<Stage>,
-    ) -> Option<C::Output> {
-        let mut longest = pin!(tokio::time::sleep(self.longest()));
-        let mut stopped = pin!(async {
-            let last = stage.wait_for(|stage| *stage != Stage::Serve).await.map(|stage| *stage);
-            // Closing a connection that is kept alive may cross the next request on the wire, which nobody
-            // can tell from one that was done. So an end is told with an answer, where one is asked for in
-            // time. HTTP/2 has a message of its own for that.
-            if pulse.order() == Order::InTurn && matches!(last, Ok(Stage::Last)) {
-                pulse.end();
-                let _ = stage.wait_for(|stage| *stage == Stage::Close).await;
-            }
-        });
-        let mut finishes = false;
-        poll_fn(|context| {
-            loop {
-                if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-                    return Poll::Ready(Some(ended));
-                }
-                // An answer that spends the connection comes with a wake-up of this task.
-                if finishes || !(pulse.is_spent() || stopped.as_mut().poll(context).is_ready()) {
-                    return longest.as_mut().poll(context).map(|()| None);
-                }
-                finishes = true;
-                finish(connection.as_mut());
-            }
-        })
-        .await
-    }
-
     /// Beyond its age a connection ends with its next answer. One that still has not ended is kept
     /// alive by somebody who takes his answer in crumbs.
     fn longest(&self) -> Duration {
         let last = Duration::from_millis(limits::CONNECTION_LAST_MS);
         self.lifetime.age.saturating_add(self.patience.idle).saturating_add(last)
+    }
+}
+
+/// Returns when the listener wants the connection to end.
+async fn stopped(pulse: &Pulse, mut stage: watch::Receiver<Stage>) {
+    let last = stage.wait_for(|stage| *stage != Stage::Serve).await.map(|stage| *stage);
+    // Closing a connection that is kept alive may cross the next request on the wire, which nobody
+    // can tell from one that was done. So an end is told with an answer, where one is asked for in
+    // time. HTTP/2 has a message of its own for that.
+    if pulse.order() == Order::InTurn && matches!(last, Ok(Stage::Last)) {
+        pulse.end();
+        let _ = stage.wait_for(|stage| *stage == Stage::Close).await;
+    }
+}
+
+/// What ends a connection, besides its peer.
+struct Bounds<'c, F> {
+    pulse: &'c Pulse,
+    longest: Pin<&'c mut Sleep>,
+    /// `None` once the listener wants it to end.
+    stopped: Option<Pin<&'c mut F>>,
+}
+
+/// Why a connection is not run any further.
+enum Pause<O> {
+    /// It has nothing to do.
+    Rest,
+    /// It has ended; `None`: not in time.
+    End(Option<O>),
+}
+
+impl<F: Future<Output = ()>> Bounds<'_, F> {
+    fn is_stopped(&mut self, context: &mut Context<'_>) -> bool {
+        if self.stopped.as_mut().is_some_and(|stopped| stopped.as_mut().poll(context).is_ready()) {
+            self.stopped = None;
+        }
+        self.stopped.is_none()
+    }
+
+    /// Runs a connection to its end, which is near once it is spent or the listener stops, or until it
+    /// may rest.
+    async fn run<C: Future>(
+        &mut self,
+        mut connection: Pin<&mut C>,
+        finish: impl Fn(Pin<&mut C>),
+    ) -> Pause<C::Output> {
+        let mut finishes = false;
+        poll_fn(|context| {
+            loop {
+                if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                    return Poll::Ready(Pause::End(Some(ended)));
+                }
+                // An answer that spends the connection comes with a wake-up of this task.
+                if !finishes && (self.pulse.is_spent() || self.is_stopped(context)) {
+                    finishes = true;
+                    finish(connection.as_mut());
+                    continue;
+                }
+                if self.longest.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Pause::End(None));
+                }
+                let rests = self.pulse.is_to_rest() && !finishes;
+                return if rests { Poll::Ready(Pause::Rest) } else { Poll::Pending };
+            }
+        })
+        .await
+    }
+
+    /// Ready once a connection that rests has something to do, be it to end.
+    fn poll_rest<T: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut Awaited<T>,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        if self.is_stopped(context) || self.longest.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        stream.poll_rest(context)
     }
 }
 
@@ -266,4 +327,158 @@ fn http2_builder() -> http2::Builder<TokioExecutor> {
         .keep_alive_interval(Duration::from_millis(limits::HTTP2_PING_MS))
         .keep_alive_timeout(Duration::from_millis(limits::HTTP2_PONG_MS));
     http2
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::body::Incoming;
+    use hyper::{Request, Response};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::task::JoinHandle;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::http::settings::HttpSettings;
+    use crate::metrics::Metrics;
+
+    /// Greets, whatever is sent, and counts.
+    #[derive(Default)]
+    struct Greeting(AtomicUsize);
+
+    impl Service for Greeting {
+        async fn answer(
+            self: Arc<Self>,
+            _: SocketAddr,
+            _: Request<Incoming>,
+        ) -> Response<Full<Bytes>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Response::new(Full::from("hello"))
+        }
+    }
+
+    const HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    fn front(service: &Arc<Greeting>) -> Front<Greeting> {
+        let tuning = Tuning::public(&HttpSettings::default(), Vec::new(), 1, &Metrics::new());
+        Front::new(Arc::clone(service), tuning)
+    }
+
+    /// The peer's end of a connection, its task, and the listener's stage.
+    fn open() -> (DuplexStream, JoinHandle<()>, watch::Sender<Stage>) {
+        let front = front(&Arc::default());
+        let (ours, theirs) = tokio::io::duplex(4096);
+        let (stage, stages) = watch::channel(Stage::Serve);
+        let peer = ([127, 0, 0, 1], 1).into();
+        let task =
+            tokio::spawn(async move { front.speak(Order::InTurn, ours, peer, stages).await });
+        (theirs, task, stage)
+    }
+
+    async fn answered(theirs: &mut DuplexStream) {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello") {
+            assert_ne!(theirs.read_buf(&mut answer).await.unwrap(), 0, "{answer:?}");
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    }
+
+    /// Proves that a connection serves on after each rest, whether a head comes at once, in two parts, or
+    /// in part with the head before it; and that silence ends it when it would have without a rest.
+    #[tokio::test(start_paused = true)]
+    async fn after_a_rest() {
+        let (mut theirs, task, _stage) = open();
+        let long = Duration::from_millis(limits::REST_MS * 2);
+        let (begin, rest) = HEAD.split_at(9);
+        for _ in 0..3 {
+            theirs.write_all(HEAD).await.unwrap();
+            answered(&mut theirs).await;
+            sleep(long).await;
+            theirs.write_all(begin).await.unwrap();
+            sleep(long).await;
+            theirs.write_all(rest).await.unwrap();
+            answered(&mut theirs).await;
+            theirs.write_all(&[HEAD, begin].concat()).await.unwrap();
+            answered(&mut theirs).await;
+            sleep(long).await;
+            theirs.write_all(rest).await.unwrap();
+            answered(&mut theirs).await;
+        }
+        let began = Instant::now();
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+        assert_eq!(began.elapsed().as_millis(), limits::IDLE_MS.into());
+        drop(theirs);
+        task.await.unwrap();
+    }
+
+    /// Proves that the rest of a body that was not wanted is no request, however late the connection's task finds
+    /// that it has to end: in the very poll in which it was to rest.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_no_request() {
+        const HALF: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nhalf";
+        let service = Arc::default();
+        let front = front(&service);
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let (_stage, stages) = watch::channel(Stage::Serve);
+        let mut speaks = pin!(front.speak(Order::InTurn, ours, ([127, 0, 0, 1], 1).into(), stages));
+        let mut over = false;
+        let mut speak = async || {
+            if !over {
+                over =
+                    poll_fn(|context| Poll::Ready(speaks.as_mut().poll(context).is_ready())).await;
+            }
+            over
+        };
+        theirs.write_all(HALF).await.unwrap();
+        assert!(!speak().await);
+        answered(&mut theirs).await;
+        tokio::time::advance(Duration::from_millis(limits::REST_MS * 2)).await;
+        for _ in 0..3 {
+            speak().await;
+            // It may have ended, as it should.
+            let _ = theirs.write_all(HEAD).await;
+        }
+        assert_eq!(service.0.load(Ordering::Relaxed), 1);
+    }
+
+    /// Proves that a connection that rests ends with its peer, and with the listener; and gives a last answer
+    /// before that where it is asked for one.
+    #[tokio::test(start_paused = true)]
+    async fn out_of_a_rest() {
+        let long = Duration::from_millis(limits::REST_MS * 2);
+        for stages in [&[][..], &[Stage::Close], &[Stage::Last, Stage::Close]] {
+            let (mut theirs, task, stage) = open();
+            theirs.write_all(HEAD).await.unwrap();
+            answered(&mut theirs).await;
+            sleep(long).await;
+            let began = Instant::now();
+            for &next in stages {
+                stage.send_replace(next);
+                tokio::task::yield_now().await;
+            }
+            if stages.is_empty() {
+                drop(theirs);
+            } else {
+                assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0, "{stages:?}");
+                drop(theirs);
+            }
+            task.await.unwrap();
+            assert!(began.elapsed() <= Duration::from_millis(limits::LINGER_MS), "{stages:?}");
+        }
+        let (mut theirs, task, stage) = open();
+        theirs.write_all(HEAD).await.unwrap();
+        answered(&mut theirs).await;
+        sleep(long).await;
+        stage.send_replace(Stage::Last);
+        sleep(long).await;
+        theirs.write_all(HEAD).await.unwrap();
+        let mut last = String::new();
+        theirs.read_to_string(&mut last).await.unwrap();
+        assert!(last.contains("connection: close") && last.ends_with("hello"), "{last}");
+        drop(theirs);
+        task.await.unwrap();
+    }
 }

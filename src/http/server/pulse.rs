@@ -40,6 +40,8 @@ pub(super) struct Pulse {
     ending: AtomicBool,
     /// The connection has given its last answer.
     spent: AtomicBool,
+    /// It has nothing to do, and nothing to keep.
+    resting: AtomicBool,
 }
 
 /// What is waited for.
@@ -68,6 +70,7 @@ impl Pulse {
             stirring: AtomicBool::new(true),
             ending: AtomicBool::new(false),
             spent: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
         })
     }
 
@@ -98,6 +101,16 @@ impl Pulse {
     /// Whether an answer was given with which the connection has to end.
     pub(super) fn is_spent(&self) -> bool {
         self.spent.load(Ordering::Relaxed)
+    }
+
+    /// The last answer is gone, and it has been silent since.
+    pub(super) fn rest(&self) {
+        self.resting.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was said, which is forgotten with this, and is still so.
+    pub(super) fn is_to_rest(&self) -> bool {
+        self.resting.swap(false, Ordering::Relaxed) && self.phase() == Phase::Idle
     }
 
     /// Requests so far.
