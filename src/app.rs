@@ -161,7 +161,6 @@ impl Gateway {
         let admins = Arc::new(admins.with_own(&token));
         let books = books::Opened::open(settings).await?;
         let store = Arc::clone(&books.store);
-        let digested = books.digested(settings.ledger.lanes).await?;
         let (failed_sender, failed) = watch::channel(false);
         let around = embedded::Surroundings {
             catalog: Arc::clone(&catalog),
@@ -174,7 +173,7 @@ impl Gateway {
         let holder = books::holder(settings)?;
         let buckets = Arc::new(Buckets::new(&settings.admission, &metrics));
         let LedgerSide { ledger, outbox, decides } = match &settings.redis_url {
-            None => LedgerSide::embedded(settings, lock, &digested, &around)?,
+            None => LedgerSide::embedded(settings, lock, &books.digested, &around)?,
             Some(url) => {
                 let recall = Books::new(Arc::clone(&store), underway.clone(), holder);
                 LedgerSide::redis(settings, url, lock, recall, buckets.shared_quota(), &around)
@@ -191,7 +190,7 @@ impl Gateway {
         };
         let (public_address, ops_address) = (ends.public_address, ends.ops_address);
         let share = descriptors::share(settings);
-        let progress = Progress::new(&digested);
+        let progress = Progress::new(&books.digested);
         let carts = Arc::new(CartCache::new(&metrics));
         let news = books.listen(&carts, &progress, holder);
         let warm = warm::keep_warm(
@@ -365,7 +364,15 @@ async fn keep_up(metrics: Arc<Metrics>) {
     loop {
         every.tick().await;
         metrics.upkeep();
+        give_back();
     }
+}
+
+/// mimalloc gives memory back to the system that was freed more than a second ago, and does so only when
+/// something large comes or goes. A crowd that has just gone silent leaves nothing of that.
+fn give_back() {
+    const LARGE: usize = 1 << 20;
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
 }
 
 /// The ledger of a gateway, and what is read of it.

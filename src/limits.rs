@@ -43,6 +43,9 @@ pub const BODY_DISCARD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Buffer of a connection, in bytes, one for reading and one for writing: bounds the request head. A
 /// body passes through it in pieces.
 pub const CONNECTION_BUFFER_BYTES_MAX: usize = 16 * 1024;
+/// A connection that is kept alive and has been silent for so long gives these buffers back; with its next
+/// byte it has them again.
+pub const REST_MS: u64 = 1_000;
 /// What the kernel keeps of answers that a peer has not taken, in bytes. It counts its own costs in, and so
 /// takes up to twice as many.
 pub const SEND_BUFFER_BYTES: usize = 128 * 1024;
@@ -69,6 +72,10 @@ pub const CONNECTION_LAST_MS: u64 = 60_000;
 pub const DESCRIPTORS_RESERVED: usize = 96;
 /// Each embedded lane has so many.
 pub const DESCRIPTORS_PER_LANE: usize = 8;
+/// Each runtime has so many: what it waits with and is woken by.
+pub const DESCRIPTORS_PER_RUNTIME: usize = 4;
+/// Threads that serve buyers, each with a runtime of its own.
+pub const RUNTIMES_MAX: usize = 1_024;
 /// Of the descriptors for connections the ops listener gets one in so many, as long as it has not all
 /// that it may.
 pub const OPS_SHARE: usize = 8;
@@ -167,6 +174,8 @@ pub const LANE_IDLE_MS: u64 = 250;
 pub const REDIS_CONNECT_MS: u64 = 1_000;
 /// Waiting for one answer of Redis. Beyond it the outcome is unknown, and is asked for again.
 pub const REDIS_CALL_MS: u64 = 500;
+/// Fields of a lane in which it keeps the last calls of its callers, so that a call that is made again is known.
+pub const REDIS_CALL_FIELDS: u64 = 1_024;
 /// Asking again ends after this. Below [`LEDGER_REPLY_MS`].
 pub const REDIS_ANSWER_MS: u64 = 1_500;
 /// Waiting for a Redis to make its append-only file anew, before its lane is left alone again; and how
@@ -300,6 +309,8 @@ pub const AUDIT_LOG_PAGE_MAX: usize = 500;
 pub const DEAD_LETTERS_PAGE_MAX: usize = 100;
 /// Waiting for a connection to PostgreSQL to be made.
 pub const STORE_CONNECT_MS: u64 = 3_000;
+/// And for the server's first words on it.
+pub const STORE_GREETING_MS: u64 = 1_000;
 /// Waiting for a connection of the pool to be free. Beyond it the answer is `overloaded`.
 pub const STORE_WAIT_MS: u64 = 1_500;
 /// One transaction of PostgreSQL, its statements and its locks included. What takes longer is given up
@@ -307,9 +318,9 @@ pub const STORE_WAIT_MS: u64 = 1_500;
 pub const STORE_CALL_MS: u64 = 4_000;
 /// A gateway that starts waits so long for another that brings the tables up to date.
 pub const STORE_MIGRATE_MS: u64 = 60_000;
-/// For so long a gateway that starts asks again what the books did not answer.
+/// For so long a gateway that starts asks a database again that is not ready.
 pub const STORE_START_MS: u64 = 15_000;
-/// Between two of these questions.
+/// Between two of these tries.
 pub const STORE_START_RETRY_MS: u64 = 500;
 /// Connections that a configuration may want for what is asked of PostgreSQL.
 pub const STORE_CONNECTIONS_MAX: usize = 256;

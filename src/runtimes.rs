@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
+use crate::limits;
+
 thread_local! {
     static HERE: Cell<usize> = const { Cell::new(0) };
 }
@@ -23,7 +25,23 @@ pub fn here() -> usize {
     HERE.get()
 }
 
-/// The runtimes as others know them, in their order.
+/// How many a gateway has: one for each core, or what the environment variable `TOKIO_WORKER_THREADS` says.
+///
+/// # Errors
+/// In words, where that is not from 1 to [`limits::RUNTIMES_MAX`].
+pub fn wanted() -> Result<usize, String> {
+    let Ok(given) = std::env::var("TOKIO_WORKER_THREADS") else {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        return Ok(cores.min(limits::RUNTIMES_MAX));
+    };
+    let count = given.parse().ok().filter(|count| (1..=limits::RUNTIMES_MAX).contains(count));
+    count.ok_or_else(|| {
+        let most = limits::RUNTIMES_MAX;
+        format!("TOKIO_WORKER_THREADS is {given:?}; it must be a whole number from 1 to {most}")
+    })
+}
+
+/// The runtimes as others know them, in their order. A process has one set of them: [`here`] counts in it.
 #[derive(Clone, Debug)]
 pub struct Handles(Arc<[Handle]>);
 
@@ -84,7 +102,7 @@ impl Runtimes {
         self.first.block_on(what)
     }
 
-    /// Ends them, with whatever they are at; waits at most `within` for jobs that block.
+    /// Ends them, with whatever they are at; waits at most `within` for the jobs of the first that block.
     pub fn shutdown(self, within: Duration) {
         let until = Instant::now() + within;
         let end = |Other { stop, ended, .. }| {
@@ -144,6 +162,7 @@ mod tests {
         }
         drop(kept);
         runtimes.shutdown(Duration::from_secs(60));
-        assert_eq!(gone.recv(), Err(mpsc::RecvError));
+        let ended = gone.recv_timeout(Duration::from_secs(60));
+        assert_eq!(ended, Err(mpsc::RecvTimeoutError::Disconnected));
     }
 }

@@ -373,4 +373,7 @@ pub enum StoreError {
     /// be tried again after a look at the cursor.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// The same because it took too long, has no room just now, or is gone.
+    #[error("the store is not ready: {0}")]
+    NotReady(String),
 }

@@ -302,7 +302,7 @@ impl LaneWriter {
                 self.refusals = 0;
             }
             Err(StoreError::Rejected(_)) => self.refusals = self.refusals.saturating_add(1),
-            Err(StoreError::Failed(_)) => self.pace.failed(),
+            Err(StoreError::Failed(_) | StoreError::NotReady(_)) => self.pace.failed(),
             Err(
                 StoreError::Overloaded
                 | StoreError::Fenced(_)

@@ -27,6 +27,8 @@ pub(super) struct Opened {
     shared: Option<Arc<PostgresStore>>,
     /// Held as long as the books are open: a file is one process's.
     pub(super) lock: Option<File>,
+    /// How far they have each lane.
+    pub(super) digested: Vec<Position>,
 }
 
 /// Why the books cannot be used.
@@ -65,38 +67,56 @@ pub enum BooksError {
     },
 }
 
+impl BooksError {
+    /// Whether it may be otherwise in a moment.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Silent(StoreError::NotReady(_))
+                | Self::Postgres(postgres::OpenError::NotReady(_))
+        )
+    }
+}
+
 impl Opened {
-    /// Opens the books that the settings name.
+    /// Opens the books that the settings name. A database that has just been started may not be ready: it is
+    /// asked again for a while.
     pub(super) async fn open(settings: &Settings) -> Result<Self, BooksError> {
+        let until = Instant::now() + Duration::from_millis(limits::STORE_START_MS);
+        loop {
+            match Self::try_open(settings).await {
+                Err(problem) if problem.is_passing() && Instant::now() < until => {
+                    warn!(%problem, "the books are not ready; asking again");
+                    tokio::time::sleep(Duration::from_millis(limits::STORE_START_RETRY_MS)).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_open(settings: &Settings) -> Result<Self, BooksError> {
         let shared = settings.redis_url.is_some();
-        let opened = match settings.store_at().map_err(BooksError::Settings)? {
+        let mut opened = match settings.store_at().map_err(BooksError::Settings)? {
             StoreAt::File(path) => {
                 // The data dir is locked as a whole.
                 let elsewhere = settings.database_url.is_some();
                 let lock = elsewhere.then(|| lock(&path)).transpose()?;
                 let store = Arc::new(SqliteStore::open(&path, archives(shared))?);
                 store.end_leases().await?;
-                Self { store, shared: None, lock }
+                Self { store, shared: None, lock, digested: Vec::new() }
             }
             StoreAt::Postgres(url) => {
                 let database = database(settings, &url, shared);
                 let store = Arc::new(PostgresStore::open(&database).await?);
                 let shared = shared.then(|| Arc::clone(&store));
-                Self { store, shared, lock: None }
+                Self { store, shared, lock: None, digested: Vec::new() }
             }
         };
-        let store = opened.store.as_ref();
-        patiently(async || check_ledger(store, settings).await).await?;
-        Ok(opened)
-    }
-
-    /// How far the books have each of so many lanes.
-    pub(super) async fn digested(&self, lanes: u16) -> Result<Vec<Position>, BooksError> {
-        let mut digested = Vec::new();
-        for lane in (0..lanes).map(LaneId) {
-            digested.push(patiently(async || Ok(self.store.cursor(lane).await?)).await?);
+        check_ledger(opened.store.as_ref(), settings).await?;
+        for lane in (0..settings.ledger.lanes).map(LaneId) {
+            opened.digested.push(opened.store.cursor(lane).await?);
         }
-        Ok(digested)
+        Ok(opened)
     }
 
     /// Hears what other gateways do to the same books.
@@ -116,21 +136,6 @@ impl Opened {
             News::Heard => carts.set_told(true),
             News::Unheard => carts.set_told(false),
         }))
-    }
-}
-
-/// Asks again, for a while, what the books did not answer: a database that has just been started may be
-/// busy with that.
-async fn patiently<T>(ask: impl AsyncFn() -> Result<T, BooksError>) -> Result<T, BooksError> {
-    let until = Instant::now() + Duration::from_millis(limits::STORE_START_MS);
-    loop {
-        match ask().await {
-            Err(BooksError::Silent(StoreError::Failed(problem))) if Instant::now() < until => {
-                warn!(%problem, "the books do not answer yet");
-                tokio::time::sleep(Duration::from_millis(limits::STORE_START_RETRY_MS)).await;
-            }
-            answer => return answer,
-        }
     }
 }
 

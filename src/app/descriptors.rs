@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Settings;
 use crate::limits;
+use crate::runtimes;
 
 /// How many connections each listener may have open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,9 @@ fn reserved(settings: &Settings) -> usize {
         Some(_) => limits::STORE_WRITERS + settings.store.connections,
         None => 0,
     };
-    limits::DESCRIPTORS_RESERVED + ledger + store
+    // An environment that says nonsense has kept the gateway from starting before.
+    let runtimes = runtimes::wanted().unwrap_or(1) * limits::DESCRIPTORS_PER_RUNTIME;
+    limits::DESCRIPTORS_RESERVED + ledger + store + runtimes
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ use crate::ledger::embedded::OpenError;
 use crate::ledger::redis;
 use crate::ledger::redis::server::ServerError;
 use crate::logs::{self, LogFilter};
-use crate::runtimes::{Handles, Runtimes};
-use crate::store::{StoreAt, postgres};
+use crate::runtimes::{self, Handles, Runtimes};
+use crate::store::postgres;
 
 /// How often files are looked at for changes.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -43,15 +43,9 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<Exit, Failure> {
     ended
 }
 
-/// The runtimes of a gateway: one for every core. `TOKIO_WORKER_THREADS` says otherwise.
+/// The runtimes of a gateway.
 pub(super) fn runtimes() -> Result<Runtimes, Failure> {
-    let count = match std::env::var("TOKIO_WORKER_THREADS") {
-        Ok(given) => given.parse().ok().filter(|count| *count > 0).ok_or_else(|| {
-            let message = "TOKIO_WORKER_THREADS must be a whole number from 1 on";
-            Failure::new(Exit::Configuration, message)
-        })?,
-        Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
-    };
+    let count = runtimes::wanted().map_err(|error| Failure::new(Exit::Configuration, error))?;
     Ok(Runtimes::start(count)?)
 }
 
@@ -140,7 +134,6 @@ pub(super) async fn start(
     handed: Handed,
     runtimes: &Handles,
 ) -> Result<Gateway, Failure> {
-    let on_server = matches!(settings.store_at(), Ok(StoreAt::Postgres(_)));
     Gateway::start(settings, handed, runtimes).await.map_err(|error| {
         let exit = match &error {
             StartError::Ledger(OpenError::Amnesia { .. }) => Exit::Broken,
@@ -160,7 +153,7 @@ pub(super) async fn start(
             | StartError::Store(BooksError::Postgres(postgres::OpenError::Unreachable(_))) => {
                 Exit::Unavailable
             }
-            StartError::Store(BooksError::Silent(_)) if on_server => Exit::Unavailable,
+            StartError::Store(books) if books.is_passing() => Exit::Unavailable,
             StartError::Ledger(_)
             | StartError::Panicked(_)
             | StartError::Store(_)

@@ -163,7 +163,8 @@ impl From<StoreError> for Problem {
             | StoreError::Leased
             | StoreError::Mended
             | StoreError::Rejected(_)
-            | StoreError::Failed(_) => {
+            | StoreError::Failed(_)
+            | StoreError::NotReady(_) => {
                 tracing::error!(%error, "the store failed a request");
                 Problem::StoreUnavailable
             }

@@ -137,8 +137,9 @@ pub struct Surroundings {
     pub runtimes: Handles,
 }
 
-/// Rebuilds every lane of `dir` from its journal, publishes its sales and starts its owner. `digested` is how far the books have each lane:
-/// a lane that is behind its books is refused before anything can be appended to it.
+/// Rebuilds every lane of `dir` from its journal, publishes its sales and starts its owner. `digested` is
+/// how far the books have each lane: a lane that is behind its books is refused before anything can be
+/// appended to it.
 ///
 /// # Errors
 /// [`OpenError`]; nothing has been started then.

@@ -42,15 +42,23 @@ pub(super) fn start(runtimes: &Handles) -> Postman {
 impl Postman {
     /// Hands a batch over. Never blocks.
     pub(super) fn take(&self, mail: Mail) {
+        if mail.len() <= ALONE {
+            return deliver(mail);
+        }
         match &*self.0 {
             [bag] => hand_over(bag, mail),
             bags => {
-                let mut parts: Vec<Mail> = bags.iter().map(|_| Mail::new()).collect();
+                let fair = mail.len() / bags.len() * 2;
+                let mut parts: Vec<Mail> = bags.iter().map(|_| Mail::with_capacity(fair)).collect();
                 for letter in mail {
-                    parts[letter.0.runtime()].push(letter);
+                    match parts.get_mut(letter.0.runtime()) {
+                        Some(part) => part.push(letter),
+                        // Of a runtime that is not among these: there it is only woken for more.
+                        None => deliver(vec![letter]),
+                    }
                 }
                 for (bag, part) in bags.iter().zip(parts) {
-                    hand_over(bag, part);
+                    if part.len() <= ALONE { deliver(part) } else { hand_over(bag, part) }
                 }
             }
         }
@@ -58,9 +66,6 @@ impl Postman {
 }
 
 fn hand_over(bag: &mpsc::Sender<Mail>, mail: Mail) {
-    if mail.len() <= ALONE {
-        return deliver(mail);
-    }
     match bag.try_send(mail) {
         Ok(()) => {}
         // A runtime that is busy, or on its way out: nobody waits longer for that.
@@ -71,5 +76,48 @@ fn hand_over(bag: &mpsc::Sender<Mail>, mail: Mail) {
 fn deliver(mail: Mail) {
     for (reply, answer) in mail {
         reply.send(answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::{Command, Position};
+    use crate::ledger::lane::{Ticket, inbox};
+    use crate::limits;
+    use crate::runtimes::Runtimes;
+    use crate::sale::Outcome;
+
+    /// Proves that everybody is answered, on whichever runtime they wait, in a crowd and alone.
+    #[test]
+    fn on_each_runtime() {
+        let runtimes = Runtimes::start(2).unwrap();
+        let handles = runtimes.handles();
+        let postman = start(&handles);
+        for crowd in [1, 2, 5, 100] {
+            let (inbox, tray) = inbox(limits::LANE_INBOX);
+            runtimes.block_on(async {
+                let mut waiting = Vec::new();
+                for turn in 0..crowd {
+                    let inbox = inbox.clone();
+                    let asks = async move { inbox.submit(Command::Sweep).unwrap().await.unwrap() };
+                    waiting.push(handles.at_turn(turn).spawn(asks));
+                }
+                let mut batch: Vec<Ticket> = Vec::new();
+                while batch.len() < crowd {
+                    tokio::task::yield_now().await;
+                    tray.take(&mut batch, crowd);
+                }
+                let outcome = || Outcome::Swept { expired: 1, more: false };
+                let answer = || Ok(Answer { outcome: outcome(), position: Position::default() });
+                postman.take(batch.drain(..).map(|ticket| (ticket.reply, answer())).collect());
+                for waits in waiting {
+                    assert_eq!(waits.await.unwrap().unwrap().outcome, outcome());
+                }
+            });
+        }
+        runtimes.shutdown(Duration::from_secs(60));
     }
 }

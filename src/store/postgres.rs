@@ -23,6 +23,7 @@ use deadpool_postgres::{Client, Object, Pool, PoolError, TimeoutType};
 use serde_json::Value;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 
 pub use connect::{Looked, OpenError, Settings, check_url, look};
 pub use news::{Listener, News};
@@ -74,7 +75,7 @@ macro_rules! run {
             let Some($client) = lent.0.as_mut() else { return Err(StoreError::Overloaded) };
             let answer = bounded($work).await;
             // A connection whose job failed may be in any state, too.
-            if !matches!(answer, Err(StoreError::Failed(_))) {
+            if !matches!(answer, Err(StoreError::Failed(_) | StoreError::NotReady(_))) {
                 drop(lent.0.take());
             }
             answer
@@ -112,11 +113,12 @@ impl PostgresStore {
     }
 
     async fn check(&self, settings: &Settings<'_>) -> Result<(), OpenError> {
-        let client = self.own.get().await.map_err(OpenError::unreachable)?;
+        let client = connect::answered(self.own.get(), OpenError::unreachable).await?;
         if settings.stores_promises {
             for (setting, wrong) in [("fsync", "off"), ("synchronous_commit", "off")] {
-                let row = client.query_one("SELECT current_setting($1)", &[&setting]).await;
-                let found: String = row.map_err(OpenError::refused)?.get(0);
+                let asked: [&(dyn ToSql + Sync); 1] = [&setting];
+                let row = client.query_one("SELECT current_setting($1)", &asked);
+                let found: String = connect::answered(row, OpenError::refused).await?.get(0);
                 if found == wrong {
                     return Err(OpenError::Unfit { setting, found });
                 }
@@ -134,21 +136,21 @@ async fn take(pool: &Pool) -> Result<Client, StoreError> {
     // The pool bounds each of its steps but the session's settings.
     let within = Duration::from_millis(limits::STORE_WAIT_MS + limits::STORE_CONNECT_MS);
     let taken = tokio::time::timeout(within, pool.get()).await;
-    let taken = taken.map_err(|_| StoreError::Failed("no connection in time".to_owned()))?;
+    let taken = taken.map_err(|_| StoreError::NotReady("no connection in time".to_owned()))?;
     taken.map_err(|error| match error {
         PoolError::Timeout(TimeoutType::Wait) => StoreError::Overloaded,
-        PoolError::Backend(error) => StoreError::Failed(with_cause(&error)),
-        PoolError::Timeout(_)
-        | PoolError::Closed
-        | PoolError::NoRuntimeSpecified
-        | PoolError::PostCreateHook(_) => StoreError::Failed(error.to_string()),
+        PoolError::Backend(error) => StoreError::from(error),
+        PoolError::Timeout(_) => StoreError::NotReady(error.to_string()),
+        PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+            StoreError::Failed(error.to_string())
+        }
     })
 }
 
 async fn bounded<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     match tokio::time::timeout(Duration::from_millis(limits::STORE_CALL_MS), work).await {
         Ok(answer) => answer,
-        Err(_) => Err(StoreError::Failed("no answer in time".to_owned())),
+        Err(_) => Err(StoreError::NotReady("no answer in time".to_owned())),
     }
 }
 
@@ -256,7 +258,7 @@ impl Store for PostgresStore {
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         let Some(refusal) = error.as_db_error() else {
-            return StoreError::Failed(with_cause(&error));
+            return StoreError::NotReady(with_cause(&error));
         };
         let text = match refusal.detail() {
             Some(detail) => format!("{} ({detail})", refusal.message()),
@@ -269,9 +271,24 @@ impl From<Error> for StoreError {
             _ if *refusal.code() == SqlState::UNTRANSLATABLE_CHARACTER => {
                 StoreError::Rejected(text)
             }
+            _ if is_passing(&error) => StoreError::NotReady(text),
             _ => StoreError::Failed(text),
         }
     }
+}
+
+/// Whether the server says that it cannot do it now: it is starting, ending, full, or waits for somebody
+/// else's lock.
+fn is_passing(error: &Error) -> bool {
+    let passing = [
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::TOO_MANY_CONNECTIONS,
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::QUERY_CANCELED,
+    ];
+    error.code().is_some_and(|code| passing.contains(code))
 }
 
 /// tokio-postgres keeps what happened in the source of its errors.

@@ -156,6 +156,19 @@ fn configuration_is_printed() {
     assert!(told.contains("ledger.lanes"), "{told}");
 }
 
+/// Proves that a number of threads that makes no sense is told before a port is bound.
+#[test]
+fn threads() {
+    let dir = tempfile::tempdir().unwrap();
+    for bad in ["0", "x", "", "1025"] {
+        let mut serve = floodgate(&["serve", "--data-dir", dir.path().to_str().unwrap()]);
+        let output = serve.env("TOKIO_WORKER_THREADS", bad).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{bad}: {told}");
+        assert!(told.contains("TOKIO_WORKER_THREADS"), "{bad}: {told}");
+    }
+}
+
 /// Proves that completions and the doctor's report can be read by programs.
 #[test]
 fn completions_and_doctor() {

@@ -471,7 +471,7 @@ async fn busy_at_the_start() {
         client.batch_execute("COMMIT").await.unwrap();
     };
     let (gateway, ()) = tokio::join!(serve(dir.path(), &url), released);
-    assert!(gateway.log().text().contains("do not answer yet"));
+    gateway.log().wait_for("the books are not ready; asking again");
     gateway.stop();
     drop(client);
     connection.await.unwrap().unwrap();

@@ -13,8 +13,7 @@ use super::disk::DiskWatch;
 use crate::crash;
 use crate::engine::{self, Command, Event, Position, State};
 use crate::ledger::journal::{AppendError, Journal};
-use crate::ledger::lane::Reply;
-use crate::ledger::lane::Tray;
+use crate::ledger::lane::{Reply, Tray};
 use crate::ledger::postman::Postman;
 use crate::ledger::{Answer, Fault, Ticket};
 use crate::limits;
@@ -156,7 +155,7 @@ impl Owner {
             let Ticket { command, reply } = ticket;
             let outcome = engine::apply(&mut self.state, now, &command, &mut self.events);
             let position = self.state.position();
-            let _ = reply.send(Ok(Answer { outcome, position }));
+            reply.send(Ok(Answer { outcome, position }));
         }
         refuse(&mut rest);
     }

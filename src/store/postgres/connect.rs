@@ -14,7 +14,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::with_cause;
+use super::{is_passing, with_cause};
 use crate::limits;
 
 /// The tables, as numbered steps that only go forward.
@@ -57,6 +57,9 @@ pub enum OpenError {
     /// Nobody answers there.
     #[error("PostgreSQL cannot be reached: {0}")]
     Unreachable(String),
+    /// It does not answer in time, or says itself that it cannot now.
+    #[error("PostgreSQL is not ready: {0}")]
+    NotReady(String),
     /// It answers, and refuses.
     #[error("PostgreSQL refuses: {0}")]
     Refused(String),
@@ -83,8 +86,8 @@ impl OpenError {
     pub(super) fn unreachable(error: PoolError) -> Self {
         match error {
             PoolError::Backend(error) => Self::from(error),
-            other @ (PoolError::Timeout(_)
-            | PoolError::Closed
+            other @ PoolError::Timeout(_) => Self::NotReady(other.to_string()),
+            other @ (PoolError::Closed
             | PoolError::NoRuntimeSpecified
             | PoolError::PostCreateHook(_)) => Self::Unreachable(other.to_string()),
         }
@@ -98,6 +101,7 @@ impl OpenError {
 impl From<Error> for OpenError {
     fn from(error: Error) -> Self {
         match error.as_db_error() {
+            Some(refusal) if is_passing(&error) => Self::NotReady(refusal.message().to_owned()),
             Some(refusal) => Self::Refused(refusal.message().to_owned()),
             None => Self::Unreachable(with_cause(&error)),
         }
@@ -247,11 +251,13 @@ impl Target {
         let newest =
             schema::migrations::runner().get_migrations().last().map(|step| step.version());
         let (client, task) = self.connect().await?;
-        let there: Result<Option<i32>, Error> = client
-            .query_one("SELECT max(version) FROM refinery_schema_history", &[])
-            .await
-            .map(|row| row.get(0));
-        let user: String = client.query_one("SELECT current_user::text", &[]).await?.get(0);
+        let user = client.query_one("SELECT current_user::text", &[]);
+        let user: String = answered(user, OpenError::from).await?.get(0);
+        let there = client.query_opt("SELECT max(version) FROM refinery_schema_history", &[]);
+        let there = match answered(there, OpenError::from).await {
+            Err(slow @ OpenError::NotReady(_)) => return Err(slow),
+            found => found.map(|row| row.and_then(|row| row.get::<_, Option<i32>>(0))),
+        };
         drop(client);
         // It ends with its client.
         let _ = task.await;
@@ -296,12 +302,25 @@ impl Target {
     }
 }
 
+/// An answer to one of the first questions, within the time for any.
+pub(super) async fn answered<T, E>(
+    asked: impl Future<Output = Result<T, E>>,
+    failed: impl FnOnce(E) -> OpenError,
+) -> Result<T, OpenError> {
+    let within = Duration::from_millis(limits::STORE_CONNECT_MS + limits::STORE_CALL_MS);
+    match tokio::time::timeout(within, asked).await {
+        Ok(answer) => answer.map_err(failed),
+        Err(_) => Err(OpenError::NotReady("no answer in time".to_owned())),
+    }
+}
+
 /// The crate bounds the socket, not what is said first on it.
 async fn in_time<T>(connect: impl Future<Output = Result<T, Error>>) -> Result<T, OpenError> {
-    let within = Duration::from_millis(limits::STORE_CONNECT_MS);
+    // A host that does not take the connection is told by the crate, before this.
+    let within = Duration::from_millis(limits::STORE_CONNECT_MS + limits::STORE_GREETING_MS);
     match tokio::time::timeout(within, connect).await {
         Ok(connected) => Ok(connected?),
-        Err(_) => Err(OpenError::Unreachable("it does not greet in time".to_owned())),
+        Err(_) => Err(OpenError::NotReady("it does not greet in time".to_owned())),
     }
 }
 
