@@ -4,9 +4,11 @@
 --             3 since: sales touched after this seq are reported, with the seq of their last touch, or ''
 --             4 a letter for each command: 'c', or for a reservation that may be plain its wish, from \128 on
 --             5 how often a user may reserve, as `rate` takes it, or ''  6 the wishes, packed
---             7 and on, for each command: of a plain one id and user; of 'c' the command, packed
+--             7 a field of `meta` for the caller's last call, or ''  8 what this call is known by, however often it is made
+--             9 and on, for each command: of a plain one id and user; of 'c' the command, packed
 -- Answer      1 head: status, epoch, seq, now, whether more holds are due, whether more is to report, how many
---               passed because there was no room to limit them
+--               passed because there was no room to limit them, and if this very call was made before, its
+--               instant and which of its commands were replays then, from 1 on
 --             2 outcomes, one after the other  3 reports, one after the other  4 shapes, one after the other
 -- Statuses    ok; empty: the lane was never made, is forgotten, or is being written anew; fenced: it is being
 --             recovered; stale: its epoch is another; behind: it has forgotten what the caller has seen;
@@ -15,14 +17,14 @@
 
 local FORMAT, REPORTS_MAX, COUNTERS_MAX = '2', 1100, 5000
 
-local more, full = false, false
+local more, full, made_before, replayed_before = false, false, 0, ''
 
 local function answer(status, outcomes, reports)
-  local head = pack({ status, epoch or 0, seq or 0, now or 0, more, full, unlimited })
+  local head = pack({ status, epoch or 0, seq or 0, now or 0, more, full, unlimited, made_before, replayed_before })
   return { head, outcomes or '', reports or '', table.concat(granted) }
 end
 
-local meta = call('HMGET', META, 'format', 'epoch', 'seq', 'now', 'fence')
+local meta = call('HMGET', META, 'format', 'epoch', 'seq', 'now', 'fence', ARGV[7])
 if not meta[1] then
   return answer('empty')
 end
@@ -42,6 +44,12 @@ end
 local time = call('TIME')
 now = math.max(now, tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 
+-- A call whose answer was lost is made again: what it granted the first time is no replay.
+local known_by, made_at, replayed = string.match(meta[6] or '', '^(%S+) (%d+) ?(.*)$')
+if known_by and known_by == ARGV[8] then
+  made_before, replayed_before = tonumber(made_at), replayed
+end
+
 local decide, sweep, report_of
 local function make_operations()
   if not decide then
@@ -50,7 +58,7 @@ local function make_operations()
 end
 
 -- What reservations need is read in a few calls for all of them.
-local arguments, letters, FIRST = ARGV, ARGV[4], 7
+local arguments, letters, FIRST = ARGV, ARGV[4], 9
 local limited = arguments[5] ~= ''
 wishes = unpacked(arguments[6])
 local accounts_of = {}
@@ -110,6 +118,7 @@ local outcomes = {}
 from, plain = FIRST, 0
 for at = 1, #letters do
   local command = commands[at]
+  place = at
   if command then
     make_operations()
     local refusal = too_often and command[1] == 'R' and not record_of(command[2]) and too_often(command[4])
@@ -138,6 +147,9 @@ for at = 1, #letters do
     outcomes[at] = outcome
     from = from + 2
   end
+end
+if ARGV[7] ~= '' and made_before == 0 then
+  this_call = { ARGV[7], ARGV[8] .. ' ' .. whole(now) .. ' ' .. table.concat(replays, ' ') }
 end
 commit(before)
 if write_down then

@@ -45,6 +45,8 @@ local new_definitions, new_restocks, new_due, gone_due, touched = {}, {}, {}, {}
 local untold = {}
 local plain_records, plain_accounts = {}, {}
 local written = {}
+-- The caller's field of `meta` and what to keep there; the command that is decided, and those that were replays.
+local this_call, place, replays = {}, 0, {}
 
 -- Reads fields of a hash that have not been read yet, all in one call.
 local function read(key, known, fields)
@@ -193,7 +195,7 @@ local function commit(before)
   end
   local told = table.concat(events)
   call('XADD', OUTBOX, whole(epoch) .. '-' .. whole(seq), 'n', seq - before, 't', whole(now), 'e', told)
-  call('HSET', META, 'seq', whole(seq), 'now', whole(now))
+  call('HSET', META, 'seq', whole(seq), 'now', whole(now), unpack(this_call))
   write_list('HSET', RECORDS, plain_records)
   write(RECORDS, dirty_records, written)
   write(STOCK, dirty_stocks, stocks)

@@ -18,6 +18,7 @@ local function replay(record, sale, user, lines)
   if not same then
     return refused('idempotency-key-reused')
   end
+  replays[#replays + 1] = place
   return with_record('r', record, true)
 end
 

@@ -73,6 +73,10 @@ pub const LATCH_REOPENS_WITHIN: Duration = Duration::from_secs(1);
 /// A gateway that shares its ledger may know so late who won at another.
 pub const SHARED_BEHIND: Duration = Duration::from_millis(250);
 
+/// A request whose outcome is unknown may still be on its way from a gateway to a ledger that others share, and
+/// come true so late.
+pub const LATE_CALL: Duration = Duration::from_secs(3);
+
 /// How often the oracle looks at the writer's backlog.
 pub const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
 

@@ -10,7 +10,7 @@ use crate::clock::Millis;
 pub enum Outcome {
     /// The reservation stands; `replayed` if an earlier request with the same id made it.
     Reserved {
-        /// As it stands now; a replayed one may have moved on since it was held.
+        /// As it stands now; it may have moved on since it was held.
         reservation: Reservation,
         /// Nothing was taken by *this* request.
         replayed: bool,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use floodgate_loadtest::history::{Entry, History, Op, Seen, Standing, known};
+use floodgate_loadtest::limits::LATE_CALL;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -387,7 +388,7 @@ impl World {
         // A sale that somebody could not resume any more.
         self.moves(Move::Resume).await;
         // Until nothing is under way any more of what clients gave up.
-        sleep(Duration::from_millis(3_100)).await;
+        sleep(Duration::from_millis(3_300)).await;
         if self.resolve().await {
             judge::judge(&self).await;
         }
@@ -398,7 +399,7 @@ impl World {
         let mut rng = Rng::with_seed(self.scenario.seed ^ 4);
         let history = self.history();
         for story in history.keys() {
-            if story.standing() != Standing::Unresolved {
+            if story.standing(LATE_CALL) != Standing::Unresolved {
                 continue;
             }
             let line = &story.entries[0].lines[0];

@@ -16,6 +16,7 @@ use super::report::Resolution;
 use super::wish::Wish;
 use crate::client::Client;
 use crate::history::{Entry, History, Op, Seen, Standing};
+use crate::limits::LATE_CALL;
 use crate::ops::OpsClient;
 
 /// Something whose outcome is unknown.
@@ -28,7 +29,8 @@ pub(super) enum Open {
 
 /// All that is unknown in a history, in order.
 pub(super) fn questions(history: &History) -> Vec<Open> {
-    let open = history.keys().into_iter().filter(|key| key.standing() == Standing::Unresolved);
+    let keys = history.keys().into_iter();
+    let open = keys.filter(|key| key.standing(LATE_CALL) == Standing::Unresolved);
     let mut questions: Vec<Open> = open
         .map(|story| {
             let lines = story.entries[0].lines.clone();

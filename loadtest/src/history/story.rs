@@ -34,18 +34,26 @@ impl KeyStory<'_> {
     /// Where the key stands.
     ///
     /// A grant settles it. An unknown request is settled by a no only if that was asked for after
-    /// the unknown had ended, and was decided by the ledger. "Sold out" may be the word of a gateway that has not
-    /// heard yet of what was decided through another ([`SHARED_BEHIND`]).
+    /// the unknown had ended, and was decided by the ledger. "Sold out" has to have been asked for `behind` after
+    /// it: it may be the word of a gateway that has not heard yet of what was decided through another
+    /// ([`SHARED_BEHIND`]), or cannot know of what is still on its way there ([`LATE_CALL`]).
+    ///
+    /// [`SHARED_BEHIND`]: crate::limits::SHARED_BEHIND
+    /// [`LATE_CALL`]: crate::limits::LATE_CALL
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self, behind: Duration) -> Standing {
         if self.entries.iter().any(|entry| entry.seen == Seen::Ok) {
             return Standing::Won;
         }
         let settled = |unknown: &Entry| {
             self.entries.iter().any(|later| {
                 let sold_out = matches!(&later.seen, Seen::No(code) if code == "sold-out");
-                let behind = if sold_out { SHARED_BEHIND } else { Duration::ZERO };
-                let known_us = unknown.over_us().saturating_add(micros(behind));
+                let known_us = if sold_out {
+                    let heard = unknown.over_us().saturating_add(micros(SHARED_BEHIND));
+                    heard.max(unknown.end_us.saturating_add(micros(behind)))
+                } else {
+                    unknown.over_us()
+                };
                 let asked_after = unknown.end_us > 0 && later.start_us >= known_us
                     || unknown.end_us == 0 && later.seq > unknown.seq;
                 asked_after && definite_no(later)
@@ -108,7 +116,7 @@ mod tests {
     }
 
     fn standing(entries: Vec<Entry>) -> Standing {
-        History::from_entries(entries).keys()[0].standing()
+        History::from_entries(entries).keys()[0].standing(SHARED_BEHIND)
     }
 
     fn unknown() -> Seen {

@@ -1,7 +1,6 @@
 //! Promises about answers: one key, one reservation, one answer.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::digest::Digest;
 use super::verdict::{Check, Finding};
@@ -47,17 +46,9 @@ pub(super) fn replays_are_equal(digest: &Digest<'_>) -> Check {
         let bodies: BTreeSet<_> =
             grants.iter().filter_map(|e| e.receipt.as_ref()).map(|r| r.body_digest).collect();
         let originals: Vec<_> = grants.iter().filter(|entry| !entry.replayed).collect();
-        // Of requests that were under way at once nobody can say which was first; nor a gateway that asked twice, of
-        // what another did before it heard of it. It asks twice where an answer was lost, which takes it as long as it
-        // may have heard of nothing.
-        let slack = if digest.evidence.scope.shared { SHARED_BEHIND } else { Duration::ZERO };
-        let slack = u64::try_from(slack.as_micros()).unwrap_or(u64::MAX);
+        // Of requests that were under way at once nobody can say which was first.
         let first_end = originals.iter().map(|entry| entry.end_us).min().unwrap_or(u64::MAX);
-        let first_end = first_end.saturating_add(slack);
-        let asked_twice =
-            |entry: &Entry| slack > 0 && entry.end_us.saturating_sub(entry.start_us) > slack;
-        let is_late = |entry: &&&&Entry| entry.start_us > first_end && !asked_twice(entry);
-        let late = originals.iter().filter(is_late).count();
+        let late = originals.iter().filter(|entry| entry.start_us > first_end).count();
         finding.expect(bodies.len() == 1 && late == 0, || {
             let (key, bodies) = (story.key, bodies.len());
             format!("{key}: {bodies} bodies, {late} originals after the first")

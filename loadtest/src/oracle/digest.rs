@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::Evidence;
 use super::books::Order;
 use crate::history::{Entry, KeyStory, Level, Op, Receipt, Seen, Standing, is_transient};
+use crate::limits::{LATE_CALL, SHARED_BEHIND};
 
 /// A reservation that some client was granted.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +76,8 @@ impl<'a> Digest<'a> {
         let entries = evidence.history.entries();
         let keys = evidence.history.keys();
         let mut unresolved = HashMap::new();
-        for story in keys.iter().filter(|story| story.standing() == Standing::Unresolved) {
+        let behind = if evidence.scope.shared { LATE_CALL } else { SHARED_BEHIND };
+        for story in keys.iter().filter(|story| story.standing(behind) == Standing::Unresolved) {
             *unresolved.entry(&**story.user).or_insert(0) += 1;
         }
         let keyless = entries.iter().filter(|entry| entry.op == Op::Reserve && entry.key.is_none());

@@ -1,6 +1,7 @@
 //! A thread's way to a lane of Redis: a connection, the calls on it, and what becomes of a call whose
 //! answer is lost.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
@@ -12,19 +13,19 @@ use tracing::{error, warn};
 use super::keys::Keys;
 use super::lane::Lane;
 use super::recovery::{self, Closed};
-use super::scripts;
+use super::scripts::{self, CallId};
 use super::server::{self, Connection, Greeting, Server};
 use super::torn;
-use super::wire::{self, Head, Report, Verdict};
+use super::wire::{self, Head, MadeBefore, Report, Verdict};
 use super::{Around, Promise, Settings};
-use crate::clock::{self, Millis};
+use crate::clock;
 use crate::crash;
 use crate::engine::Command;
 use crate::ledger::{Durability, Fault, Health, Ticket};
 use crate::limits;
 use crate::pause;
 use crate::planted;
-use crate::sale::{Outcome, Status};
+use crate::sale::Outcome;
 
 /// What the threads of all lanes have in common.
 pub(super) struct Common {
@@ -39,6 +40,8 @@ pub(super) struct Caller {
     pub(super) lane: Arc<Lane>,
     pub(super) common: Arc<Common>,
     pub(super) keys: Keys,
+    /// Where the lane keeps its last call.
+    field: String,
     /// That of the last call, if it was answered.
     pub(super) connection: Option<Connection>,
     /// Who the connection is.
@@ -81,6 +84,7 @@ impl Caller {
         };
         Self {
             keys: Keys::of(lane.id),
+            field: field(&lane.gateway.name, lane.count()),
             asked_again: metrics.counter("floodgate_ledger_asked_again_total", &number),
             limited: limited("refused"),
             unlimited: limited("overflowed"),
@@ -117,15 +121,19 @@ impl Caller {
         started: Instant,
     ) -> Result<Done, Fault> {
         let asked = wire::Arguments::of(batch.iter().map(|ticket| &ticket.command));
-        let known_now = self.lane.now();
+        // Who only looks what is due, or changed, grants nothing.
+        let id = (!batch.is_empty()).then(|| {
+            let known_by = format!("{}-{}", self.lane.gateway.name, self.lane.count());
+            CallId { field: self.field.clone(), known_by }
+        });
         let deadline = started + Duration::from_millis(limits::REDIS_ANSWER_MS);
         let mut sent = false;
         loop {
             let last = clock::instant() >= deadline;
-            match self.try_call(batch, &asked, since) {
+            match self.try_call(batch, &asked, since, id.as_ref()) {
                 Ok(mut done) => {
-                    if sent {
-                        unreplay(batch, &mut done.outcomes, known_now);
+                    if let Some(first) = &done.head.made_before {
+                        unreplay(batch, &mut done.outcomes, first);
                     }
                     self.count(&done);
                     self.publish(&done);
@@ -154,11 +162,12 @@ impl Caller {
         batch: &[Ticket],
         asked: &wire::Arguments,
         since: Option<u64>,
+        id: Option<&CallId>,
     ) -> Result<Done, Trouble> {
         let mut connection = self.connected()?;
         let seen = *self.lane.head.borrow();
         let quota = *self.common.around.user_quota.borrow();
-        let call = scripts::lane_call(&self.keys, seen, since, quota.as_ref(), asked);
+        let call = scripts::lane_call(&self.keys, seen, since, quota.as_ref(), id, asked);
         crash::point("redis: before the call");
         let answer = scripts::call_lane(&mut connection, &call);
         crash::point("redis: answered");
@@ -187,7 +196,7 @@ impl Caller {
             Verdict::Done => {
                 self.connection = Some(connection);
                 self.refusals = 0;
-                self.lane.reached(done.head);
+                self.lane.reached(&done.head);
                 Ok(done)
             }
             // Another life of the lane, which is laid beside the books before it counts here.
@@ -369,23 +378,80 @@ impl Caller {
     }
 }
 
-/// A repeated try finds what an earlier one did, and the script takes it for the client's retry. What
-/// was made after the lane's clock as this gateway knew it before the first try was made by that, or within the same
-/// millisecond: the last answer has often come in the one in which the next call is done. A hold may have run
-/// out between the tries; what was paid for or cancelled was known to its client before.
-fn unreplay(batch: &[Ticket], outcomes: &mut [Result<Outcome, Fault>], known_now: Millis) {
-    for (ticket, outcome) in batch.iter().zip(outcomes) {
+/// Where a lane keeps the last call of a gateway's caller of this number. Two callers that have one field may
+/// take what they granted themselves for a replay.
+fn field(gateway: &str, number: u64) -> String {
+    let mut hasher = DefaultHasher::new();
+    gateway.hash(&mut hasher);
+    let field = hasher.finish().wrapping_add(number) % limits::REDIS_CALL_FIELDS;
+    format!("call:{field}")
+}
+
+/// A repeated call finds what it did the first time, and the script takes it for the client's retry. What was
+/// made at the very instant of that first time, and was no replay then, was made by it.
+fn unreplay(batch: &[Ticket], outcomes: &mut [Result<Outcome, Fault>], first: &MadeBefore) {
+    for (place, (ticket, outcome)) in batch.iter().zip(outcomes).enumerate() {
         if let Ok(Outcome::Reserved { reservation, replayed }) = outcome
-            && matches!(reservation.status, Status::Held | Status::Expired)
-            && reservation.held_at >= known_now
+            && reservation.held_at == first.at
+            && !first.replays.contains(&place)
         {
             *replayed = false;
         }
         if let (Command::CreateSale { .. }, Ok(Outcome::Sale { report, created })) =
             (&ticket.command, outcome)
-            && report.created_at >= known_now
+            && report.created_at == first.at
         {
             *created = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Millis;
+    use crate::engine::Reserve;
+    use crate::ledger::lane::inbox;
+    use crate::sale::{LaneId, Reservation, ReservationId, SaleId, Status, UserId};
+
+    /// Proves that a repeated call counts as its own what was held at the instant of its first time, whatever has
+    /// become of it, and nothing else.
+    #[test]
+    fn whose_replay_it_is() {
+        for (held_at, status, replays, replayed) in [
+            (99, Status::Held, vec![], true),
+            (100, Status::Held, vec![], false),
+            (100, Status::Held, vec![1], false),
+            (100, Status::Held, vec![0, 1], true),
+            (101, Status::Held, vec![], true),
+            (100, Status::Expired, vec![], false),
+        ] {
+            let (inbox, tray) = inbox(1);
+            let id = ReservationId::random(LaneId(0));
+            let (sale, user) = (SaleId::parse("s").unwrap(), UserId::parse("u").unwrap());
+            let reserve =
+                Reserve { id, sale: sale.clone(), user: user.clone(), lines: Box::default() };
+            let _waits = inbox.submit(Command::Reserve(reserve)).unwrap();
+            let mut batch = Vec::new();
+            tray.take(&mut batch, 1);
+            let reservation = Reservation {
+                id,
+                sale,
+                user,
+                lines: Box::default(),
+                currency: "EUR".into(),
+                status,
+                version: 1,
+                held_at: Millis(held_at),
+                expires_at: Millis(held_at + 1),
+                payment: None,
+                late_payments: Vec::new(),
+            };
+            let mut outcomes = [Ok(Outcome::Reserved { reservation, replayed: true })];
+            let first = MadeBefore { at: Millis(100), replays };
+            unreplay(&batch, &mut outcomes, &first);
+            let [Ok(Outcome::Reserved { replayed: told, .. })] = &outcomes else { panic!() };
+            assert_eq!(*told, replayed, "{status:?} at {held_at}");
         }
     }
 }

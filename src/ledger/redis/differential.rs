@@ -65,7 +65,7 @@ impl Scripts {
             .exec(&mut self.connection)
             .unwrap();
         let asked = wire::Arguments::of(commands.iter());
-        let call = scripts::lane_call(&self.keys, self.position, Some(0), None, &asked);
+        let call = scripts::lane_call(&self.keys, self.position, Some(0), None, None, &asked);
         let said = scripts::call_lane(&mut self.connection, &call).unwrap();
         let head = wire::head(&said.head).unwrap();
         assert_eq!((head.verdict, head.now), (Verdict::Done, clock));

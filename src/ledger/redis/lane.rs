@@ -24,8 +24,6 @@ pub(super) struct Lane {
     /// The furthest position that this gateway has seen.
     pub(super) head: watch::Sender<Position>,
     health: watch::Sender<Health>,
-    /// The lane's clock, as last seen.
-    now: AtomicU64,
     ticker: Mutex<Ticker>,
     /// The history of the server that was last found fit. Held by the thread that looks at the lane or
     /// brings it back.
@@ -40,6 +38,8 @@ pub(super) struct Lane {
     /// When the lane was asked for that, in milliseconds of this gateway's life.
     known_at: AtomicU64,
     born: Instant,
+    /// Callers and calls so far.
+    counted: AtomicU64,
 }
 
 /// An answer after which every winner until then is written down.
@@ -66,7 +66,6 @@ impl Lane {
             gateway,
             head: watch::Sender::default(),
             health: watch::Sender::new(Health::Down),
-            now: AtomicU64::new(0),
             ticker: Mutex::new(Ticker { next: clock::instant(), epoch: 0, since: 0 }),
             opening: Mutex::default(),
             suspect: AtomicBool::new(false),
@@ -75,7 +74,13 @@ impl Lane {
             known_now: AtomicU64::new(0),
             known_at: AtomicU64::new(0),
             born: clock::instant(),
+            counted: AtomicU64::new(0),
         }
+    }
+
+    /// A number that nobody else is given here.
+    pub(super) fn count(&self) -> u64 {
+        self.counted.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Until when every id that was granted is written down here. Nothing is certain where the lane has not
@@ -107,11 +112,6 @@ impl Lane {
         u64::try_from(clock::elapsed(self.born).as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The lane's clock, as last seen.
-    pub(super) fn now(&self) -> Millis {
-        Millis(self.now.load(Ordering::Acquire))
-    }
-
     /// Whether the lane itself has said that it forgot.
     pub(super) fn is_suspect(&self) -> bool {
         self.suspect.load(Ordering::Acquire)
@@ -138,8 +138,7 @@ impl Lane {
         self.health.send_if_modified(|was| std::mem::replace(was, health) != health);
     }
 
-    pub(super) fn reached(&self, head: Head) {
-        self.now.fetch_max(head.now.0, Ordering::AcqRel);
+    pub(super) fn reached(&self, head: &Head) {
         self.head.send_if_modified(|at| {
             let further = head.position > *at;
             *at = head.position.max(*at);

@@ -208,7 +208,7 @@ impl Rig {
     ) -> (Head, Vec<Result<Outcome, Duration>>) {
         let seen = Position { epoch: 1, seq: 0 };
         let asked = wire::Arguments::of(commands.iter());
-        let call = scripts::lane_call(&self.keys, seen, None, Some(quota), &asked);
+        let call = scripts::lane_call(&self.keys, seen, None, Some(quota), None, &asked);
         let said = scripts::call_lane(&mut self.connection, &call).unwrap();
         let outcomes = wire::outcomes(&said.outcomes, &said.shapes, commands.iter()).unwrap();
         (wire::head(&said.head).unwrap(), outcomes)

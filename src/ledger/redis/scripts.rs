@@ -54,13 +54,24 @@ pub static RESTORE: LazyLock<Script> =
 pub static REOPEN: LazyLock<Script> =
     LazyLock::new(|| script(include_str!("../../../lua/reopen.lua")));
 
+/// What a call is known by, however often it is made.
+#[derive(Debug)]
+pub struct CallId {
+    /// Where the lane keeps the caller's last one.
+    pub field: String,
+    /// Given once only.
+    pub known_by: String,
+}
+
 /// A call of a lane by somebody who has seen it at a position. `since`: sales that were touched after this seq
-/// are to be reported. `quota`: how often a user may reserve.
+/// are to be reported. `quota`: how often a user may reserve. `id`: whether this very call was made before is
+/// told.
 pub fn lane_call(
     keys: &Keys,
     seen: Position,
     since: Option<u64>,
     quota: Option<&Quota>,
+    id: Option<&CallId>,
     asked: &Arguments,
 ) -> Cmd {
     let all = keys.all();
@@ -72,6 +83,8 @@ pub fn lane_call(
     call.arg(seen.epoch).arg(seen.seq);
     call.arg(since.map_or(String::new(), |since| since.to_string()));
     call.arg(&asked.letters).arg(quota.map_or(String::new(), wire::rate)).arg(&asked.wishes);
+    let (field, known_by) = id.map_or(("", ""), |id| (&*id.field, &*id.known_by));
+    call.arg(field).arg(known_by);
     for value in asked.values() {
         call.arg(value);
     }

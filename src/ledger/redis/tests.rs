@@ -7,6 +7,7 @@ use floodgate_loadtest::fault_proxy::FaultProxy;
 use floodgate_loadtest::redis_server::{Keeps, RedisServer};
 
 use super::keys::Keys;
+use super::scripts::CallId;
 use super::*;
 use crate::engine::{Authority, State};
 use crate::ledger::contract::{Rig, definition, ledger_contract, reserve_at, sale, user};
@@ -207,6 +208,47 @@ async fn a_late_call_is_nobodys() {
     }
     let found = ask(Command::Find { id: late, owner: None }).await;
     assert!(matches!(found, Outcome::Refused(Refusal::UnknownReservation)), "{found:?}");
+    workers.stop();
+}
+
+/// A call that is made again is told when it was made before, as long as its caller has made no other that wrote
+/// anything; another caller's is not, and neither is one that wrote nothing.
+#[tokio::test]
+async fn a_call_that_is_made_twice() {
+    let redis = RedisServer::start(Keeps::Everything).unwrap();
+    let (ledger, workers) = gateway(&redis, Arc::default());
+    let lane = LaneId::of_sale("sale", LANES);
+    let ask = async |command| ledger.submit(lane, command).unwrap().await.unwrap().unwrap();
+    ask(Command::CreateSale { definition: definition(9, 60), actor: "admin".into() }).await;
+    let seen = ask(Command::MoveSale { sale: sale(), step: Move::Open, actor: "admin".into() });
+    let seen = seen.await.position;
+    let mut connection = Server::of(&redis.url()).unwrap().connect(lane).unwrap();
+    let keys = Keys::of(lane);
+    let mut call = |field: &str, known_by: &str, commands: &[Command]| {
+        let id = CallId { field: field.to_owned(), known_by: known_by.to_owned() };
+        let asked = wire::Arguments::of(commands.iter());
+        let call = scripts::lane_call(&keys, seen, None, None, Some(&id), &asked);
+        let head = wire::head(&scripts::call_lane(&mut connection, &call).unwrap().head).unwrap();
+        (head.now, head.made_before)
+    };
+    let reserve = |number| reserve_at(&ledger, number, 1).1;
+    let [first, second, third] = [1, 2, 3].map(reserve);
+    let (at, before) = call("call:1", "ann-1", std::slice::from_ref(&first));
+    assert_eq!(before, None);
+    let made = |at, replays| Some(wire::MadeBefore { at, replays });
+    for _ in 0..2 {
+        assert_eq!(call("call:1", "ann-1", std::slice::from_ref(&first)).1, made(at, vec![]));
+    }
+    let both = [first.clone(), second];
+    let (at_both, before) = call("call:2", "bob-1", &both);
+    assert_eq!(before, None);
+    for _ in 0..2 {
+        assert_eq!(call("call:1", "ann-2", &[Command::Sweep]).1, None);
+    }
+    assert_eq!(call("call:2", "bob-1", &both).1, made(at_both, vec![0]));
+    assert_eq!(call("call:1", "ann-1", std::slice::from_ref(&first)).1, made(at, vec![]));
+    call("call:1", "ann-3", &[third]);
+    assert_eq!(call("call:1", "ann-1", std::slice::from_ref(&first)).1, None);
     workers.stop();
 }
 

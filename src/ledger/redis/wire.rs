@@ -42,7 +42,7 @@ pub enum Verdict {
 }
 
 /// The beginning of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// Whether anything was done.
     pub verdict: Verdict,
@@ -56,6 +56,17 @@ pub struct Head {
     pub full: bool,
     /// Reservations that passed because there was no room to limit their users.
     pub unlimited: u64,
+    /// Its first time, where this very call was made before.
+    pub made_before: Option<MadeBefore>,
+}
+
+/// The first time of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeBefore {
+    /// When it was.
+    pub at: Millis,
+    /// Which of its commands were replays then, from 0 on.
+    pub replays: Vec<usize>,
 }
 
 /// A sale as its lane has it, without its definition, which never changes.
@@ -340,7 +351,12 @@ pub fn head(mut bytes: &[u8]) -> Reading<Head> {
     let position = Position { epoch: fields.uint()?, seq: fields.uint()? };
     let now = fields.millis()?;
     let (more, full, unlimited) = (fields.flag()?, fields.flag()?, fields.uint()?);
-    Ok(Head { verdict, position, now, more, full, unlimited })
+    let (at, replays) = (fields.millis()?, fields.text()?);
+    let place = |text: &str| text.parse::<usize>().ok()?.checked_sub(1);
+    let replays: Option<Vec<_>> = replays.split_whitespace().map(place).collect();
+    let replays = replays.ok_or(Unreadable("the replays of a call"))?;
+    let made_before = (at.0 > 0).then_some(MadeBefore { at, replays });
+    Ok(Head { verdict, position, now, more, full, unlimited, made_before })
 }
 
 /// How often a user may reserve, as `lua/rate.lua` takes it. No more often than the quota says: what is left of a
