@@ -2,6 +2,7 @@
 //! it sends is looked for in what it had written to its journal and synced before.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -36,7 +37,7 @@ struct Trace {
 }
 
 impl Trace {
-    /// Takes a line of `strace -f -xx`.
+    /// Takes a line of `strace -f -xx -o`: a thread and its call.
     fn line(&mut self, line: &str) {
         let Some((thread, call)) = line.split_once(char::is_whitespace) else { return };
         let (thread, call) = (thread.to_owned(), call.trim_start());
@@ -149,7 +150,9 @@ async fn every_201_is_after_its_sync() {
     };
     let (public, ops): (SocketAddr, SocketAddr) = (free(), free());
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-xx", "-s", "100000"]);
+    // Into a file of its own: what the program says would stand in the middle of its lines.
+    let told = dir.path().join("strace");
+    strace.args(["-f", "-xx", "-s", "100000", "-o"]).arg(&told);
     strace.args(["-e", "trace=openat,pwrite64,fdatasync,fsync,sendto,write,writev"]);
     strace.arg(env!("CARGO_BIN_EXE_floodgate")).args(["serve", "--data-dir"]).arg(dir.path());
     strace.args(["--listen", &public.to_string(), "--ops-listen", &ops.to_string()]);
@@ -160,20 +163,8 @@ async fn every_201_is_after_its_sync() {
         }
     }
     strace.env("FLOODGATE_ADMISSION__PER_USER__RATE", "0");
-    strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut traced = strace.spawn().unwrap();
-    let lines = BufReader::new(traced.stderr.take().unwrap()).lines();
-    let reader = std::thread::spawn(move || {
-        let mut trace = Trace::default();
-        for line in lines.map_while(Result::ok) {
-            // `[pid 42] call`, but for the first thread.
-            let line = line
-                .strip_prefix("[pid ")
-                .map_or(format!("0 {line}"), |rest| rest.replacen(']', "", 1));
-            trace.line(&line);
-        }
-        trace
-    });
     eventually("it listens", async || tokio::net::TcpStream::connect(public).await.ok()).await;
     // Few at once: a row that is larger than a page would have its ids cut in two.
     let plan = CrowdPlan {
@@ -187,7 +178,10 @@ async fn every_201_is_after_its_sync() {
     let child: i32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
     kill_process(Pid::from_raw(child).unwrap(), Signal::TERM).unwrap();
     traced.wait().unwrap();
-    let trace = reader.join().unwrap();
+    let mut trace = Trace::default();
+    for line in BufReader::new(File::open(told).unwrap()).lines() {
+        trace.line(&line.unwrap());
+    }
     let granted = report.history.outcomes().get("reserved").copied().unwrap_or(0);
     println!(
         "{} of {granted} answers seen, {} before their sync",
