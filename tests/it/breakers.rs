@@ -143,6 +143,9 @@ async fn a_redis_that_hangs() {
     let read = look.clone().send().await;
     assert_eq!(read.header("age"), None, "{read}");
     redis.freeze().unwrap();
+    // Also to whoever is the first to find it gone.
+    let first = look.clone().send().await;
+    assert!(first.header("age").is_some(), "{first}");
     let callers = Callers::start(&gateway, reserve);
     eventually("the breaker opens", async || {
         (breaker(&gateway, "ledger").await != "closed").then_some(())
