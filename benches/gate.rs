@@ -102,14 +102,17 @@ fn gate(stock: u64, admission: &AdmissionSettings) -> Gate {
         metrics,
         durability: Durability::Fsync,
     });
+    let publish = || {
+        let state = ledger.state.lock().unwrap();
+        let (_, sale) = state.sales().next().unwrap();
+        catalog.publish(state.position(), sale.definition(), sale.window(), sale.counters());
+    };
+    publish();
     if stock == 0 {
         let runtime = runtime();
         assert!(runtime.block_on(gate.reserve("bf", purchase(0, true))).is_ok());
+        publish();
     }
-    let state = ledger.state.lock().unwrap();
-    let (_, sale) = state.sales().next().unwrap();
-    catalog.publish(state.position(), sale.definition(), sale.window(), sale.counters());
-    drop(state);
     gate
 }
 
