@@ -54,7 +54,7 @@ impl Postman {
                     match parts.get_mut(letter.0.runtime()) {
                         Some(part) => part.push(letter),
                         // Of a runtime that is not among these: there it is only woken for more.
-                        None => deliver(vec![letter]),
+                        None => letter.0.send(letter.1),
                     }
                 }
                 for (bag, part) in bags.iter().zip(parts) {

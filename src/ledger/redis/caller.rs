@@ -122,15 +122,13 @@ impl Caller {
     ) -> Result<Done, Fault> {
         let asked = wire::Arguments::of(batch.iter().map(|ticket| &ticket.command));
         // Who only looks what is due, or changed, grants nothing.
-        let id = (!batch.is_empty()).then(|| {
-            let known_by = format!("{}-{}", self.lane.gateway.name, self.lane.count());
-            CallId { field: self.field.clone(), known_by }
-        });
+        let known_by = (!batch.is_empty())
+            .then(|| format!("{}-{}", self.lane.gateway.name, self.lane.count()));
         let deadline = started + Duration::from_millis(limits::REDIS_ANSWER_MS);
         let mut sent = false;
         loop {
             let last = clock::instant() >= deadline;
-            match self.try_call(batch, &asked, since, id.as_ref()) {
+            match self.try_call(batch, &asked, since, known_by.as_deref()) {
                 Ok(mut done) => {
                     if let Some(first) = &done.head.made_before {
                         unreplay(batch, &mut done.outcomes, first);
@@ -162,9 +160,10 @@ impl Caller {
         batch: &[Ticket],
         asked: &wire::Arguments,
         since: Option<u64>,
-        id: Option<&CallId>,
+        known_by: Option<&str>,
     ) -> Result<Done, Trouble> {
         let mut connection = self.connected()?;
+        let id = known_by.map(|known_by| CallId { field: &self.field, known_by });
         let seen = *self.lane.head.borrow();
         let quota = *self.common.around.user_quota.borrow();
         let call = scripts::lane_call(&self.keys, seen, since, quota.as_ref(), id, asked);

@@ -55,12 +55,12 @@ pub static REOPEN: LazyLock<Script> =
     LazyLock::new(|| script(include_str!("../../../lua/reopen.lua")));
 
 /// What a call is known by, however often it is made.
-#[derive(Debug)]
-pub struct CallId {
+#[derive(Clone, Copy, Debug)]
+pub struct CallId<'a> {
     /// Where the lane keeps the caller's last one.
-    pub field: String,
+    pub field: &'a str,
     /// Given once only.
-    pub known_by: String,
+    pub known_by: &'a str,
 }
 
 /// A call of a lane by somebody who has seen it at a position. `since`: sales that were touched after this seq
@@ -71,7 +71,7 @@ pub fn lane_call(
     seen: Position,
     since: Option<u64>,
     quota: Option<&Quota>,
-    id: Option<&CallId>,
+    id: Option<CallId<'_>>,
     asked: &Arguments,
 ) -> Cmd {
     let all = keys.all();
@@ -83,7 +83,7 @@ pub fn lane_call(
     call.arg(seen.epoch).arg(seen.seq);
     call.arg(since.map_or(String::new(), |since| since.to_string()));
     call.arg(&asked.letters).arg(quota.map_or(String::new(), wire::rate)).arg(&asked.wishes);
-    let (field, known_by) = id.map_or(("", ""), |id| (&*id.field, &*id.known_by));
+    let (field, known_by) = id.map_or(("", ""), |id| (id.field, id.known_by));
     call.arg(field).arg(known_by);
     for value in asked.values() {
         call.arg(value);

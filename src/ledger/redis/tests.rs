@@ -225,9 +225,9 @@ async fn a_call_that_is_made_twice() {
     let mut connection = Server::of(&redis.url()).unwrap().connect(lane).unwrap();
     let keys = Keys::of(lane);
     let mut call = |field: &str, known_by: &str, commands: &[Command]| {
-        let id = CallId { field: field.to_owned(), known_by: known_by.to_owned() };
+        let id = CallId { field, known_by };
         let asked = wire::Arguments::of(commands.iter());
-        let call = scripts::lane_call(&keys, seen, None, None, Some(&id), &asked);
+        let call = scripts::lane_call(&keys, seen, None, None, Some(id), &asked);
         let head = wire::head(&scripts::call_lane(&mut connection, &call).unwrap().head).unwrap();
         (head.now, head.made_before)
     };
