@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `FLOODGATE_SEEDS` | how many seeds `seeds_hold` looks at |
 //! | `FLOODGATE_SEED` | the first of them |
+//! | `FLOODGATE_CORE` | on which of the cores that it may use `seeds_hold` stays; on all of them unless said |
 //! | `FLOODGATE_SHRINK` | 0: the failing scenario is shown as it is |
 //! | `FLOODGATE_BUG` | a bug that is put in: see `planted.rs` |
 
@@ -31,6 +32,8 @@ pub(crate) use yarn::{block_on, is_driven};
 
 use std::time::Instant;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 use self::scenario::Scenario;
 use self::world::run;
 
@@ -39,6 +42,16 @@ const SEEDS: u64 = 40;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Keeps this thread, and those that it starts, on one core: threads that run one at a time go on several times
+/// sooner there.
+fn stay_on(core: u64) {
+    let allowed = sched_getaffinity(None).unwrap();
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    let mut one = CpuSet::new();
+    one.set(cores[core as usize % cores.len()]);
+    sched_setaffinity(None, &one).unwrap();
 }
 
 /// The simplest scenario found that fails as well.
@@ -61,6 +74,9 @@ fn shrunk(mut scenario: Scenario) -> Scenario {
 fn seeds_hold() {
     let first = setting("FLOODGATE_SEED").unwrap_or(1);
     let seeds = setting("FLOODGATE_SEEDS").unwrap_or(SEEDS);
+    if let Some(core) = setting("FLOODGATE_CORE") {
+        stay_on(core);
+    }
     let began = Instant::now();
     let mut requests = 0;
     for seed in first..first + seeds {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 use super::contract::{definition, reserve_at, sale, user};
 use super::{Fault, Ledger};
@@ -23,8 +23,8 @@ const HOLD_SECONDS: u64 = 2;
 /// When holds are ended: so many milliseconds before their deadlines. A timer wakes up to a millisecond late, and
 /// a lane decides about as much later again; a few come long before, as most people do.
 const BEFORE_MS: [i64; 9] = [5, 4, 3, 2, 1, 0, -1, -2, 700];
-/// Reservations under way at a time.
-const CROWD: usize = 1_000;
+/// How long after the one before each hold is taken: a lane that always has a queue decides everything late.
+const APART: Duration = Duration::from_micros(250);
 
 fn holds() -> u64 {
     let given = std::env::var("FLOODGATE_SWEPT_HOLDS");
@@ -69,11 +69,15 @@ pub(crate) async fn race(gateways: Vec<Arc<dyn Ledger>>) {
     ask(&gateways[0], || Command::MoveSale { sale: sale(), step, actor: actor.into() }).await;
 
     let sweepers: JoinSet<()> = gateways.iter().cloned().map(sweep_for_ever).collect();
-    let (told, crowd) = (Arc::new(Told::default()), Arc::new(Semaphore::new(CROWD)));
+    let (told, began) = (Arc::new(Told::default()), Instant::now());
     let mut lives = JoinSet::new();
     for number in 0..holds {
         let gateway = Arc::clone(&gateways[number as usize % gateways.len()]);
-        lives.spawn(live(gateway, number, Arc::clone(&told), Arc::clone(&crowd)));
+        let told = Arc::clone(&told);
+        lives.spawn(async move {
+            sleep_until(began + APART * number as u32).await;
+            live(gateway, number, told).await
+        });
     }
     let reservations = lives.join_all().await;
     // All of them are over, or paid; the sweepers may be at the last ones that nobody ended.
@@ -125,16 +129,8 @@ async fn sweep_for_ever(gateway: Arc<dyn Ledger>) {
 }
 
 /// Holds a unit, and ends it about at its deadline: by payment, by giving it back, or not at all.
-async fn live(
-    gateway: Arc<dyn Ledger>,
-    number: u64,
-    told: Arc<Told>,
-    crowd: Arc<Semaphore>,
-) -> (ReservationId, Status) {
-    let held = {
-        let _place = crowd.acquire().await.unwrap();
-        hold(&gateway, number).await
-    };
+async fn live(gateway: Arc<dyn Ledger>, number: u64, told: Arc<Told>) -> (ReservationId, Status) {
+    let held = hold(&gateway, number).await;
     let (id, until) = (held.id, held.expires_at.since(SystemClock.now()));
     let before = BEFORE_MS[number as usize % BEFORE_MS.len()];
     let until = until.as_millis() as i64 - before;

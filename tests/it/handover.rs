@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use floodgate_loadtest::postgres_server::PostgresServer;
 use floodgate_loadtest::redis_server::{Keeps, RedisServer};
 use floodgate_loadtest::rig::{self, OpenPlan, ReserveRequest};
 
@@ -12,13 +13,9 @@ use crate::crowd::rounds;
 use crate::patience::eventually;
 use crate::shop::{CONSOLE, SALE};
 
-/// How long people come in each round.
-const LASTS: Duration = Duration::from_secs(3);
-
-/// Requests a second.
-fn rate() -> f64 {
-    let given = std::env::var("FLOODGATE_HANDOVER_RATE");
-    given.map_or(300.0, |rate| rate.parse().expect("a number"))
+/// What is given in the environment, or else what is usual.
+fn given(variable: &str, usual: f64) -> f64 {
+    std::env::var(variable).map_or(usual, |given| given.parse().expect("a number"))
 }
 
 /// As a supervisor has one.
@@ -36,8 +33,11 @@ async fn under_load(
     mut hand_over: impl AsyncFnMut(Serving) -> Serving,
 ) -> (Serving, u64) {
     let (mut gateway, mut bought) = (first, 0);
+    let rate = given("FLOODGATE_HANDOVER_RATE", 300.0);
+    // How long people come in each round.
+    let lasts = Duration::from_secs_f64(given("FLOODGATE_HANDOVER_SECONDS", 3.0));
     for round in 0..rounds(2) {
-        let plan = OpenPlan::steady(address, rate(), LASTS);
+        let plan = OpenPlan::steady(address, rate, lasts);
         let request =
             ReserveRequest::new(&address.to_string(), SALE, CONSOLE, &format!("u{round}-"), true);
         let load = tokio::spawn(rig::open(plan, request));
@@ -79,17 +79,19 @@ async fn one_after_the_other() {
     assert_eq!(audit(dir.path())["sales"][0]["standing"], bought);
 }
 
-/// Proves the same where the next gateway serves before the last one leaves, over a Redis that they share.
+/// Proves the same where the next gateway serves before the last one leaves, over a Redis and books that they share.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn beside_each_other() {
     let (dirs, (listener, address)) = (tempfile::tempdir().unwrap(), listener());
     let redis = RedisServer::start(Keeps::Everything).unwrap();
-    let url = redis.url();
+    let (postgres, redis_url) = (PostgresServer::start().unwrap(), redis.url());
+    let url = postgres.url();
+    let both = ["--database-url", &url, "--redis-url", &redis_url];
     let mut number = 0;
     let mut start = async || {
         number += 1;
         let dir = dirs.path().join(number.to_string());
-        Serving::start_handed(&dir, &listener, &["--redis-url", &url]).await
+        Serving::start_handed(&dir, &listener, &both).await
     };
     let first = start().await;
     first.sell_consoles(1_000_000).await;
@@ -102,7 +104,7 @@ async fn beside_each_other() {
     assert_eq!(last.counters().await[2], bought);
     last.stop();
     let last = dirs.path().join((rounds(2) + 1).to_string());
-    drop(audit_with(&last, &["--redis-url", &url]));
+    audit_with(&last, &both);
 }
 
 /// Proves that what cannot be listened on is an error of the configuration that names it.

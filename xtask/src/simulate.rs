@@ -9,10 +9,11 @@ use super::{Done, cargo};
 /// The test that looks at seeds.
 const TEST: &str = "simulation::seeds_hold";
 
-fn test(first: u64, seeds: u64) -> Command {
+fn test(core: u64, first: u64, seeds: u64) -> Command {
     let mut command = cargo();
     command.args(["test", "--release", "--quiet", "--package", "floodgate", "--lib", "--"]);
     command.args(["--exact", TEST, "--nocapture"]);
+    command.env("FLOODGATE_CORE", core.to_string());
     command.env("FLOODGATE_SEED", first.to_string());
     command.env("FLOODGATE_SEEDS", seeds.to_string());
     command.env_remove("FLOODGATE_BUG");
@@ -30,7 +31,7 @@ pub fn simulate(seeds: u64, from: u64, jobs: u64) -> Done {
     let start = |job: u64| -> Result<Child, String> {
         let first = from + job * each;
         let count = each.min((from + seeds).saturating_sub(first));
-        test(first, count).spawn().map_err(|error| error.to_string())
+        test(job, first, count).spawn().map_err(|error| error.to_string())
     };
     let children = (0..jobs.max(1)).map(start).collect::<Result<Vec<_>, _>>()?;
     let mut held = true;
@@ -51,7 +52,7 @@ pub fn planted(seeds: u64, wanted: &str) -> Done {
     println!("| bug | what is wrong | caught by | seconds |\n|---|---|---|---|");
     let mut escaped = Vec::new();
     for (bug, what) in bugs()?.into_iter().filter(|(bug, _)| bug.contains(wanted)) {
-        let ran = test(1, seeds)
+        let ran = test(0, 1, seeds)
             .env("FLOODGATE_BUG", &bug)
             .env("FLOODGATE_SHRINK", "0")
             .stderr(Stdio::null())
