@@ -35,7 +35,9 @@ use crate::ledger::{Answer, Durability, Fault, Health, Knowledge, Ledger};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::planted;
-use crate::sale::{IdempotencyKey, LaneId, Outcome, Refusal, Reservation, ReservationId, UserId};
+use crate::sale::{
+    IdempotencyKey, LaneId, Outcome, Refusal, Reservation, ReservationId, Status, UserId,
+};
 use crate::writer::Progress;
 
 /// One gateway's way to the ledger.
@@ -300,7 +302,19 @@ impl Gate {
     /// [`Denied`]; somebody else's is unknown.
     pub async fn find(&self, user: UserId, id: ReservationId) -> Result<Reservation, Denied> {
         let command = Command::Find { id, owner: Some(user) };
-        match self.ask(id.lane(), command).await?.outcome {
+        let answer = self.ask(id.lane(), command).await.map_err(|denied| match denied {
+            // Who only looks has changed nothing, whatever became of it.
+            Denied::OutcomeUnknown => Denied::LedgerUnavailable,
+            denied => denied,
+        })?;
+        match answer.outcome {
+            Outcome::Found(reservation)
+                if planted::is("gateway-clock-expires")
+                    && reservation.status == Status::Held
+                    && reservation.expires_at <= self.clock.now() =>
+            {
+                Ok(Reservation { status: Status::Expired, ..reservation })
+            }
             Outcome::Found(reservation) => Ok(reservation),
             outcome => Err(unexpected(outcome)),
         }

@@ -174,8 +174,9 @@ pub const LANE_IDLE_MS: u64 = 250;
 pub const REDIS_CONNECT_MS: u64 = 1_000;
 /// Waiting for one answer of Redis. Beyond it the outcome is unknown, and is asked for again.
 pub const REDIS_CALL_MS: u64 = 500;
-/// Fields of a lane in which it keeps the last calls of its callers, so that a call that is made again is known.
-pub const REDIS_CALL_FIELDS: u64 = 1_024;
+/// Fields of a lane in which it keeps the last calls of its callers, so that a call that is made again is known. Many
+/// more than there are callers: two that have one field forget each other's calls.
+pub const REDIS_CALL_FIELDS: u64 = 65_536;
 /// Asking again ends after this. Below [`LEDGER_REPLY_MS`].
 pub const REDIS_ANSWER_MS: u64 = 1_500;
 /// Waiting for a Redis to make its append-only file anew, before its lane is left alone again; and how

@@ -1,12 +1,12 @@
 //! Bugs that are put in on purpose, to see that somebody finds them. None is in a normal build: there
 //! [`is`] is `false` at compile time.
 //!
-//! Tests have all of them, and a build with `--cfg floodgate_planted`: `FLOODGATE_BUG=name` chooses one.
+//! Unit tests have all of them, and a program with the feature `planted-bugs`: `PLANTED_BUG=name` chooses one.
 //! `cargo xtask planted` tries each of them.
 
 /// Every bug, and what is wrong.
-#[cfg(any(test, floodgate_planted))]
-pub(crate) const BUGS: [(&str, &str); 29] = [
+#[cfg(any(test, feature = "planted-bugs"))]
+pub(crate) const BUGS: [(&str, &str); 35] = [
     ("key-not-in-id", "a retry under the same key has another reservation id"),
     ("seen-not-noted", "a gateway does not write down which keys it has sent to the ledger"),
     ("others-winners-ignored", "\"sold out\" is told without asking who won elsewhere"),
@@ -16,6 +16,9 @@ pub(crate) const BUGS: [(&str, &str); 29] = [
     ("lost-answer-told-as-no", "a call whose answer was lost is told as not done"),
     ("wait-result-ignored", "`replicated` is answered whatever WAIT says"),
     ("abandoned-call-lives", "a connection that was given up is not ended at the server"),
+    ("gateway-clock-expires", "a gateway tells by its own clock that a hold has run out"),
+    ("ack-before-sync", "the embedded ledger answers before its journal has what was decided"),
+    ("sync-left-out", "the embedded ledger's journal is written, and not synced"),
     ("restart-not-noticed", "a Redis that was restarted is trusted as before"),
     ("books-not-held", "the writer goes on writing books from which a lane is written anew"),
     ("outbox-tail-dropped", "a recovery knows the books, and not what the outbox has behind them"),
@@ -26,43 +29,56 @@ pub(crate) const BUGS: [(&str, &str); 29] = [
     ("one-token-a-gateway", "writes of an earlier try to bring a lane back count in a later one"),
     ("cursor-before-rows", "the cursor is committed before the orders, by itself"),
     ("cursor-not-compared", "a batch is digested wherever the cursor stands"),
+    ("cursor-not-compared-in-postgres", "the same, where the books are in PostgreSQL"),
     ("version-not-compared", "an event that comes again counts again"),
     ("gap-ignored", "the writer goes on behind a gap of the outbox"),
     ("units-not-freed", "the books do not free the units of an order that ended"),
+    ("epoch-not-compared", "the script does not look in which life of the lane the caller is"),
+    ("appended-later", "what the script decided is appended to the outbox by the next call only"),
     ("fence-not-checked", "the script sells while a lane is being written anew"),
     ("limit-outside-script", "the script leaves limits to the gateway"),
     ("replay-not-looked-up", "the script does not look whether it has the reservation"),
     ("clock-steps-back", "the lane's clock follows Redis's when that steps back"),
     ("sweep-without-status", "a hold that was paid stays due, and runs out all the same"),
     ("cancel-not-told", "a cancellation is not appended to the outbox"),
-    ("window-not-checked", "the script does not look at the sale's window"),
+    ("window-not-checked", "the script does not look when a sale opens and closes"),
 ];
 
 /// Whether this bug is in.
-#[cfg(not(any(test, floodgate_planted)))]
+#[cfg(not(any(test, feature = "planted-bugs")))]
 #[inline(always)]
 pub(crate) const fn is(_bug: &str) -> bool {
     false
 }
 
 /// Whether this bug is in.
-#[cfg(any(test, floodgate_planted))]
+#[cfg(any(test, feature = "planted-bugs"))]
 pub(crate) fn is(bug: &str) -> bool {
     chosen().is_some_and(|chosen| chosen == bug)
 }
 
 /// The bug that is in.
-#[cfg(any(test, floodgate_planted))]
+#[cfg(any(test, feature = "planted-bugs"))]
 pub(crate) fn chosen() -> Option<&'static str> {
     use std::sync::LazyLock;
-    static CHOSEN: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("FLOODGATE_BUG").ok());
+    static CHOSEN: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("PLANTED_BUG").ok());
     CHOSEN.as_deref()
 }
 
 /// What the bugs of the scripts change: in place of a piece of the source, another.
-#[cfg(any(test, floodgate_planted))]
-const IN_SCRIPTS: [(&str, &str, &str); 10] = [
+#[cfg(any(test, feature = "planted-bugs"))]
+const IN_SCRIPTS: [(&str, &str, &str); 13] = [
     ("fence-not-checked", "if meta[5] then", "if false then"),
+    ("epoch-not-compared", "if epoch ~= tonumber(ARGV[1]) then", "if false then"),
+    (
+        "appended-later",
+        "  call('XADD', OUTBOX, whole(epoch) .. '-' .. whole(seq), 'n', seq - before, 't', whole(now), 'e', told)",
+        "  local late = call('HMGET', RESTOCKS, 'id', 'n', 't', 'e')
+  if late[1] then
+    call('XADD', OUTBOX, late[1], 'n', late[2], 't', late[3], 'e', late[4])
+  end
+  call('HSET', RESTOCKS, 'id', whole(epoch) .. '-' .. whole(seq), 'n', seq - before, 't', whole(now), 'e', told)",
+    ),
     (
         "limit-outside-script",
         "  if limit then\n    return refused('limit",
@@ -91,11 +107,26 @@ const IN_SCRIPTS: [(&str, &str, &str); 10] = [
         "    if true then\n      expire(",
     ),
     ("cancel-not-told", "  happened(pack({ 'X', ", "  local _ = (pack({ 'X', "),
-    ("window-not-checked", "  return sale[PAUSED] and 'paused' or 'open'", "  return 'open'"),
+    (
+        "window-not-checked",
+        "  if sale[CLOSES_AT] >= 0 and now >= sale[CLOSES_AT] then
+    return 'closed'
+  end
+",
+        "",
+    ),
+    (
+        "window-not-checked",
+        "  if sale[OPENS_AT] < 0 or now < sale[OPENS_AT] then
+    return 'scheduled'
+  end
+",
+        "",
+    ),
 ];
 
 /// A script with the bug that is in.
-#[cfg(any(test, floodgate_planted))]
+#[cfg(any(test, feature = "planted-bugs"))]
 pub(crate) fn patched(source: String) -> String {
     let chosen = chosen().unwrap_or_default();
     IN_SCRIPTS.iter().filter(|(bug, ..)| *bug == chosen).fold(source, |source, (_, piece, bug)| {
@@ -106,11 +137,33 @@ pub(crate) fn patched(source: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::{BUGS, IN_SCRIPTS};
 
     /// Proves that every change of the scripts belongs to a bug that is known by that name.
     #[test]
     fn patches_have_names() {
         assert!(IN_SCRIPTS.iter().all(|(bug, ..)| BUGS.iter().any(|(name, _)| name == bug)));
+    }
+
+    /// Proves that the simulation catches bugs within a few seeds: one of the scripts, of the books, of the
+    /// gateway, and of a recovery.
+    #[test]
+    fn the_simulation_catches_some() {
+        let seeds = "simulation::seeds_hold";
+        for bug in
+            ["replay-not-looked-up", "units-not-freed", "latch-never-reopens", "epoch-not-raised"]
+        {
+            let mut tests = Command::new(std::env::current_exe().unwrap());
+            tests.args(["--exact", seeds, "--nocapture"]).env("PLANTED_BUG", bug);
+            tests
+                .env("FLOODGATE_SEED", "1")
+                .env("FLOODGATE_SEEDS", "40")
+                .env("FLOODGATE_SHRINK", "0");
+            let ran = tests.output().unwrap();
+            let said = String::from_utf8_lossy(&ran.stdout);
+            assert!(!ran.status.success() && said.contains("caught after"), "{bug}: {said}");
+        }
     }
 }

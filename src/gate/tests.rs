@@ -79,6 +79,11 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::by(Arc::new(SystemClock))
+    }
+
+    /// Of a gateway with this clock; the ledger has the machine's.
+    fn by(clock: Arc<dyn Clock>) -> Self {
         let metrics = Arc::new(Metrics::new());
         let desk = Arc::new(Desk {
             state: Mutex::new(State::new(1)),
@@ -99,7 +104,7 @@ impl Rig {
         let gate = Gate::new(Parts {
             ledger: Arc::clone(&desk) as Arc<dyn Ledger>,
             catalog: Arc::default(),
-            clock: Arc::new(SystemClock),
+            clock,
             progress: Progress::new(&[Position::default()]),
             buckets: Arc::new(Buckets::new(&AdmissionSettings::unlimited(), &metrics)),
             metrics,
@@ -170,4 +175,31 @@ async fn silence_is_unknown() {
     assert!(matches!(rig.reserve("ann").await, Err(Denied::OutcomeUnknown)));
     rig.desk.is_silent.store(false, Ordering::SeqCst);
     assert!(rig.reserve("ann").await.unwrap().replayed);
+}
+
+/// Proves that who only asked what they have is not told that it may have changed something.
+#[tokio::test(start_paused = true)]
+async fn a_question_changes_nothing() {
+    let rig = Rig::new();
+    let won = rig.reserve("ann").await.unwrap().reservation;
+    rig.desk.is_silent.store(true, Ordering::SeqCst);
+    assert!(matches!(rig.gate.find(won.user, won.id).await, Err(Denied::LedgerUnavailable)));
+}
+
+/// A machine that is a day ahead.
+struct Ahead;
+
+impl Clock for Ahead {
+    fn now(&self) -> Millis {
+        Millis(SystemClock.now().0 + 86_400_000)
+    }
+}
+
+/// Proves that a hold ends by the ledger's clock, whatever the gateway's says.
+#[tokio::test]
+async fn a_hold_ends_by_the_ledgers_clock() {
+    let rig = Rig::by(Arc::new(Ahead));
+    let won = rig.reserve("ann").await.unwrap().reservation;
+    let found = rig.gate.find(won.user, won.id).await.unwrap();
+    assert_eq!(found.status, Status::Held);
 }

@@ -247,7 +247,9 @@ mod tests {
 
     use super::*;
     use crate::clock::Millis;
-    use crate::ledger::contract::Rig;
+    use crate::ledger::contract::{self, Rig};
+    use crate::ledger::journal;
+    use crate::sale::Move;
 
     /// A clock that stands until it is moved.
     #[derive(Default)]
@@ -305,6 +307,27 @@ mod tests {
     }
 
     crate::ledger::contract::ledger_contract!(open);
+
+    /// Nobody is told what the journal does not have: where it fails, nobody knows, and the lane ends.
+    #[tokio::test]
+    async fn a_journal_that_fails() {
+        let rig = open();
+        let ask = async |command| {
+            let lane = LaneId::of_sale("sale", rig.ledger.lanes());
+            rig.ledger.submit(lane, command).unwrap().await.unwrap()
+        };
+        let (definition, actor) = (contract::definition(9, 60), "admin");
+        ask(Command::CreateSale { definition, actor: actor.into() }).await.unwrap();
+        let step = Move::Open;
+        ask(Command::MoveSale { sale: contract::sale(), step, actor: actor.into() }).await.unwrap();
+        for lane in 0..rig.ledger.lanes() {
+            let journal = journal::path(rig.dir.path(), LaneId(lane));
+            let other = rusqlite::Connection::open(journal).unwrap();
+            other.execute_batch("DROP TABLE outbox").unwrap();
+        }
+        let told = ask(contract::reserve_at(rig.ledger.as_ref(), 1, 1).1).await;
+        assert!(matches!(told, Err(Fault::Unknown)), "{told:?}");
+    }
 
     /// Eight who sweep one lane beside payments at the deadline.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

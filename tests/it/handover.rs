@@ -32,7 +32,7 @@ async fn under_load(
     address: SocketAddr,
     mut hand_over: impl AsyncFnMut(Serving) -> Serving,
 ) -> (Serving, u64) {
-    let (mut gateway, mut bought) = (first, 0);
+    let (mut gateway, mut bought, mut overloaded) = (first, 0, 0);
     let rate = given("FLOODGATE_HANDOVER_RATE", 300.0);
     // How long people come in each round.
     let lasts = Duration::from_secs_f64(given("FLOODGATE_HANDOVER_SECONDS", 3.0));
@@ -54,9 +54,13 @@ async fn under_load(
         // A machine with other work may make people wait for their lane for too long; that is told, not cut.
         let told = people.refused.iter().all(|refused| refused.code == "overloaded");
         assert!(told && report.dropped() == 0, "{report:?}");
+        overloaded += people.refused.iter().map(|refused| refused.count).sum::<u64>();
         bought += people.accepted;
     }
-    println!("{} gateways one after the other, {bought} reservations", rounds(2) + 1);
+    println!(
+        "{} gateways one after the other, {bought} reservations, {overloaded} told \"overloaded\"",
+        rounds(2) + 1
+    );
     (gateway, bought)
 }
 

@@ -163,8 +163,9 @@ async fn reopens_everywhere() {
     took.sort();
     let at = |part: usize| took[(took.len() * part / 100).min(took.len() - 1)];
     println!(
-        "{trials} returns: sold at the other gateway after p50 {:?}, p99 {:?}",
+        "{trials} returns: sold at the other gateway after p50 {:?}, p99 {:?}, at most {:?}",
         at(50),
-        at(99)
+        at(99),
+        at(100)
     );
 }

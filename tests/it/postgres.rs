@@ -449,6 +449,36 @@ async fn databases_that_do_not_serve() {
     audit(dir.path(), &file);
 }
 
+/// Proves that whoever buys over Redis does not need the database, nor do connections to Redis that are made while it
+/// is away, where the lane was laid beside the books before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sells_while_the_database_is_away() {
+    let (dir, mut postgres) = (tempfile::tempdir().unwrap(), postgres());
+    let (url, redis) = (postgres.url(), RedisServer::start(Keeps::Everything).unwrap());
+    let redis_url = redis.url();
+    let both = ["--database-url", &url, "--redis-url", &redis_url];
+    let gateway = Serving::start_with(dir.path(), &both).await;
+    gateway.sell_consoles(1_000).await;
+    gateway.settled().await;
+    postgres.kill();
+    // So many at once that every worker of the lane is wanted.
+    let buyers = (0..200).map(|number| {
+        let shop = Shop::clone(&gateway);
+        tokio::spawn(async move {
+            let user = format!("user-{number}");
+            shop.want(&user, CONSOLE, 1).key("k").send().await.expect(201);
+        })
+    });
+    for buyer in buyers.collect::<Vec<_>>() {
+        buyer.await.unwrap();
+    }
+    postgres.run().unwrap();
+    gateway.settled().await;
+    assert_eq!(count(&url, "orders").await, 200);
+    gateway.stop();
+    audit_with(dir.path(), &both);
+}
+
 /// Proves that a gateway that starts waits for a database that is busy, and serves once it answers.
 #[tokio::test]
 async fn busy_at_the_start() {

@@ -18,6 +18,7 @@ use crate::ledger::postman::Postman;
 use crate::ledger::{Answer, Fault, Ticket};
 use crate::limits;
 use crate::outbox::Record;
+use crate::planted;
 use crate::sale::{LaneId, Outcome, SaleId};
 
 /// A lane's state, journal and everything it tells others.
@@ -181,6 +182,9 @@ impl Owner {
 
     /// Appends what happened, then tells: the catalog, the writer, and everybody who waits.
     fn make_durable(&mut self) -> Next {
+        if planted::is("ack-before-sync") {
+            self.answer();
+        }
         if !self.events.is_empty() {
             crash::point("lane: decided");
             let record = Record::of(self.state.position(), self.state.now(), &self.events);
@@ -193,13 +197,18 @@ impl Owner {
             self.head.send_replace(self.state.position());
             self.events.clear();
         }
+        self.answer();
+        Next::GoOn
+    }
+
+    /// Tells everybody who waits for what was decided.
+    fn answer(&mut self) {
         if self.decided.is_empty() {
-            return Next::GoOn;
+            return;
         }
         let position = self.state.position();
         let answer = |(reply, outcome)| (reply, Ok(Answer { outcome, position }));
         self.postman.take(self.decided.drain(..).map(answer).collect());
-        Next::GoOn
     }
 
     fn publish(&self) {

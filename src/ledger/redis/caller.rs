@@ -11,8 +11,8 @@ use redis::{RedisError, cmd};
 use tracing::{error, warn};
 
 use super::keys::Keys;
-use super::lane::Lane;
-use super::recovery::{self, Closed};
+use super::lane::{Fit, Lane};
+use super::recovery::{self, Closed, Looks};
 use super::scripts::{self, CallId};
 use super::server::{self, Connection, Greeting, Server};
 use super::torn;
@@ -260,15 +260,19 @@ impl Caller {
             return Err(Trouble::NotDone(self.unfit()));
         }
         self.open().map_err(|closed| {
-            if matches!(closed, Closed::Another) && self.lane.health() == Health::Up {
-                // A colleague looks at a lane that works: its turn is over in a moment.
+            let colleague = matches!(closed, Closed::Colleague);
+            if colleague && self.lane.health() == Health::Up {
+                // A lane that works: its turn is over in a moment.
                 return Trouble::Again(Fault::Unavailable);
             }
             let pause = pause::before_retry(limits::REDIS_BACKOFF_MS, self.refusals);
             self.not_before = clock::instant() + pause;
             self.refusals = self.refusals.saturating_add(1);
             let down = matches!(closed, Closed::Redis(_) | Closed::Unfit(_) | Closed::Rewriting);
-            self.lane.is(if down { Health::Down } else { Health::Fenced });
+            // What is the matter, the colleague finds out.
+            if !colleague {
+                self.lane.is(if down { Health::Down } else { Health::Fenced });
+            }
             warn!(lane = %self.lane.id, %closed, "the lane is not open");
             if let Closed::Foreign(reason) = closed {
                 self.lane.is_foreign(Some(reason));
@@ -290,7 +294,7 @@ impl Caller {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // A colleague is at it.
-            Err(TryLockError::WouldBlock) => return Err(Closed::Another),
+            Err(TryLockError::WouldBlock) => return Err(Closed::Colleague),
         };
         let mut connection = self.common.server.connect(lane.id)?;
         let greeting = server::greet(&mut connection)?;
@@ -301,19 +305,23 @@ impl Caller {
             server::end(&mut connection, abandoned)?;
         }
         (self.greeting, self.abandoned) = (Some(greeting), None);
-        if fit.as_ref() != Some(&history) {
+        if fit.as_ref().is_none_or(|fit| fit.history != history) {
             let Promise { durability, replicas } = self.common.settings.promise;
             server::check(&mut connection, durability, replicas)
                 .map_err(|unfit| Closed::Unfit(unfit.to_string()))?;
             torn::heal(&mut connection)?;
-            *fit = Some(history.clone());
+            *fit = Some(Fit { history: history.clone(), compared: None });
         }
         let seen = *lane.head.borrow();
-        let suspect = lane.is_suspect();
+        let looks = Looks {
+            history: &history,
+            seen,
+            suspect: lane.is_suspect(),
+            compared: fit.as_ref().and_then(|fit| fit.compared),
+        };
         let recall = self.common.around.recall.as_ref();
-        let gateway = &lane.gateway;
-        let opened =
-            recovery::open(&mut connection, lane.id, gateway, &history, seen, suspect, recall)?;
+        let opened = recovery::open(&mut connection, lane.id, &lane.gateway, looks, recall)?;
+        *fit = Some(Fit { history, compared: Some(opened.position.epoch) });
         lane.suspect(false);
         lane.is_foreign(None);
         if opened.lost > 0 {

@@ -186,9 +186,8 @@ fn scripts_are_the_engine() {
         let connection = &mut scripts.connection;
         let gateway = recovery::Gateway { name: "gateway".into(), lanes: 1 };
         let seen = state.position();
-        let opened =
-            recovery::open(connection, LANE_0, &gateway, "history", seen, true, &Forgetful);
-        let opened = opened.unwrap();
+        let looks = recovery::Looks { history: "history", seen, suspect: true, compared: None };
+        let opened = recovery::open(connection, LANE_0, &gateway, looks, &Forgetful).unwrap();
         prop_assert!(opened.rebuilt);
         prop_assert!(opened.position.epoch > 1, "a later life");
         prop_assert_eq!(opened.position.seq, state.position().seq);

@@ -25,9 +25,8 @@ pub(super) struct Lane {
     pub(super) head: watch::Sender<Position>,
     health: watch::Sender<Health>,
     ticker: Mutex<Ticker>,
-    /// The history of the server that was last found fit. Held by the thread that looks at the lane or
-    /// brings it back.
-    pub(super) opening: Mutex<Option<String>>,
+    /// The server that was last found fit. Held by the thread that looks at the lane or brings it back.
+    pub(super) opening: Mutex<Option<Fit>>,
     /// The lane itself has said that it forgot.
     suspect: AtomicBool,
     /// Why it will not open by itself.
@@ -40,6 +39,13 @@ pub(super) struct Lane {
     born: Instant,
     /// Callers and calls so far.
     counted: AtomicU64,
+}
+
+/// A server that gives what is promised.
+pub(super) struct Fit {
+    pub(super) history: String,
+    /// In which life the lane was laid beside the books there, by this gateway.
+    pub(super) compared: Option<u64>,
 }
 
 /// An answer after which every winner until then is written down.

@@ -67,7 +67,10 @@ pub struct Opened {
 /// Why a lane is not open.
 #[derive(Debug, thiserror::Error)]
 pub enum Closed {
-    /// Somebody else is at it.
+    /// Another thread of this gateway is at it.
+    #[error("another thread of this gateway looks at it")]
+    Colleague,
+    /// Another gateway is at it.
     #[error("it is being brought back")]
     Another,
     /// Redis does not answer, or refuses.
@@ -110,9 +113,21 @@ impl Gateway {
     }
 }
 
-/// Looks at a lane through a new connection to a server of this `history`, and brings it back where
-/// need be. `seen` is the furthest position that this gateway knows; `suspect`: the lane itself has said
-/// that it is behind.
+/// What a gateway knows when it looks at a lane.
+#[derive(Clone, Copy, Debug)]
+pub struct Looks<'l> {
+    /// The history of the server.
+    pub history: &'l str,
+    /// The furthest position that the gateway knows.
+    pub seen: Position,
+    /// The lane itself has said that it is behind.
+    pub suspect: bool,
+    /// In which life it has laid the lane beside the books already, on a server of this history.
+    pub compared: Option<u64>,
+}
+
+/// Looks at a lane through a new connection, and brings it back where need be. The books are asked unless they were
+/// in this life of the lane on this server: those who buy do not wait for a database that is away.
 ///
 /// # Errors
 /// [`Closed`]; the lane stays fenced.
@@ -120,9 +135,7 @@ pub fn open(
     connection: &mut dyn ConnectionLike,
     lane: LaneId,
     gateway: &Gateway,
-    history: &str,
-    seen: Position,
-    suspect: bool,
+    Looks { history, seen, suspect, compared }: Looks<'_>,
     recall: &dyn Recall,
 ) -> Result<Opened, Closed> {
     let keys = Keys::of(lane);
@@ -142,16 +155,20 @@ pub fn open(
     if meta.is_anothers(gateway, connection)? {
         return Err(Closed::Another);
     }
-    let books = recall.digested(lane).map_err(Closed::Books)?;
-    meta.refuse_left(lane, books)?;
     let trusted = meta.format.is_some()
         && meta.fence.is_none()
         && (meta.history.as_deref() == Some(history) || planted::is("restart-not-noticed"));
     // What a suspicion was about is over where the lane has begun another life since.
     let suspect = suspect && meta.position.epoch <= seen.epoch;
-    let further = meta.position.seq >= books.seq && meta.position.epoch >= books.epoch;
-    if trusted && !suspect && meta.position >= seen && further {
-        return Ok(Opened { position: meta.position, rebuilt: false, lost: 0 });
+    let whole = trusted && !suspect && meta.position >= seen;
+    let opened = Opened { position: meta.position, rebuilt: false, lost: 0 };
+    if whole && compared == Some(meta.position.epoch) {
+        return Ok(opened);
+    }
+    let books = recall.digested(lane).map_err(Closed::Books)?;
+    meta.refuse_left(lane, books)?;
+    if whole && meta.position.seq >= books.seq && meta.position.epoch >= books.epoch {
+        return Ok(opened);
     }
     // Nothing may come into the books between what is read of them and what is written from it.
     let _held = if planted::is("books-not-held") {

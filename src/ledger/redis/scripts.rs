@@ -127,7 +127,7 @@ fn batch() -> String {
     let source = format!(
         "{lane}local function operations()\n{operations}return decide, sweep, report_of\nend\n{LOOP}"
     );
-    #[cfg(any(test, floodgate_planted))]
+    #[cfg(any(test, feature = "planted-bugs"))]
     let source = crate::planted::patched(source);
     source
 }

@@ -8,6 +8,7 @@ use floodgate_loadtest::redis_server::{Keeps, RedisServer};
 
 use super::keys::Keys;
 use super::scripts::CallId;
+use super::wire::Verdict;
 use super::*;
 use crate::engine::{Authority, State};
 use crate::ledger::contract::{Rig, definition, ledger_contract, reserve_at, sale, user};
@@ -250,6 +251,61 @@ async fn a_call_that_is_made_twice() {
     call("call:1", "ann-3", &[third]);
     assert_eq!(call("call:1", "ann-1", std::slice::from_ref(&first)).1, None);
     workers.stop();
+}
+
+/// A caller that knows the lane otherwise than it is, in whichever way, is told so and has no effect.
+#[tokio::test]
+async fn another_lane_than_it_was() {
+    let redis = RedisServer::start(Keeps::Everything).unwrap();
+    let (ledger, workers) = gateway(&redis, Arc::default());
+    let lane = LaneId::of_sale("sale", LANES);
+    let ask = async |command| ledger.submit(lane, command).unwrap().await.unwrap().unwrap();
+    ask(Command::CreateSale { definition: definition(9, 60), actor: "admin".into() }).await;
+    let opened = ask(Command::MoveSale { sale: sale(), step: Move::Open, actor: "admin".into() });
+    let seen = opened.await.position;
+    workers.stop();
+    let mut connection = Server::of(&redis.url()).unwrap().connect(lane).unwrap();
+    let keys = Keys::of(lane);
+    let reserve = reserve_at(&ledger, 1, 1).1;
+    let asked = wire::Arguments::of(std::iter::once(&reserve));
+    let call = scripts::lane_call(&keys, seen, None, None, None, &asked);
+    let life = (seen.epoch + 1).to_string();
+    for (field, value, verdict) in [
+        ("format", "999", Verdict::Format),
+        ("fence", "another-1", Verdict::Fenced),
+        ("epoch", &*life, Verdict::Stale),
+        ("seq", "1", Verdict::Behind),
+        ("", "", Verdict::Done),
+    ] {
+        let was: Option<String> =
+            redis::cmd("HGET").arg(&keys.meta).arg(field).query(&mut connection).unwrap();
+        if !field.is_empty() {
+            redis::cmd("HSET").arg(&keys.meta).arg(field).arg(value).exec(&mut connection).unwrap();
+        }
+        let said = scripts::call_lane(&mut connection, &call).unwrap();
+        assert_eq!(wire::head(&said.head).unwrap().verdict, verdict);
+        let entries: u64 = redis::cmd("XLEN").arg(&keys.outbox).query(&mut connection).unwrap();
+        assert_eq!(entries, seen.seq + u64::from(verdict == Verdict::Done), "{field}");
+        let mut mend = redis::cmd(if was.is_some() { "HSET" } else { "HDEL" });
+        mend.arg(&keys.meta).arg(field).arg(was).exec(&mut connection).unwrap();
+    }
+}
+
+/// A gateway of another version than the lane's does not take it: an operator has to decide.
+#[tokio::test]
+async fn a_lane_of_another_format() {
+    let redis = RedisServer::start(Keeps::Everything).unwrap();
+    let (_ledger, workers) = gateway(&redis, Arc::default());
+    workers.stop();
+    let mut connection = Server::of(&redis.url()).unwrap().connect(LaneId(0)).unwrap();
+    let (keys, own) = (Keys::of(LaneId(0)), recovery::Gateway { name: "g".into(), lanes: LANES });
+    let seen = Position::default();
+    let looks = recovery::Looks { history: "history", seen, suspect: false, compared: None };
+    redis::cmd("HSET").arg(&keys.meta).arg("format").arg("999").exec(&mut connection).unwrap();
+    let opened = recovery::open(&mut connection, LaneId(0), &own, looks, &Memory::default());
+    let refused = opened.unwrap_err();
+    assert!(matches!(refused, recovery::Closed::Foreign(_)), "{refused}");
+    assert!(refused.to_string().contains("format 999"), "{refused}");
 }
 
 /// Eight gateways that sweep one Redis beside payments at the deadline.
