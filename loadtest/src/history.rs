@@ -85,7 +85,10 @@ impl History {
             Some((mine, theirs)) => signed_micros(mine, theirs),
             None => i64::try_from(self.end_us()).unwrap_or(i64::MAX).saturating_add(1),
         };
+        let clocks =
+            if self.origin.is_some() && other.origin.is_some() { 0 } else { self.clocks() };
         for mut entry in other.entries {
+            entry.clock = entry.clock.saturating_add(clocks);
             entry.seq = self.entries.len() as u64;
             entry.start_us = entry.start_us.saturating_add_signed(shift);
             if entry.end_us > 0 {
@@ -93,6 +96,11 @@ impl History {
             }
             self.entries.push(entry);
         }
+    }
+
+    /// How many clocks its times are of.
+    fn clocks(&self) -> u32 {
+        self.entries.iter().map(|entry| entry.clock + 1).max().unwrap_or(0)
     }
 
     /// When the last request ended, on the history's own clock.
@@ -152,6 +160,7 @@ mod tests {
             key: None,
             payment_ref: None,
             lines: [].into(),
+            clock: 0,
             start_us,
             end_us,
             seen: Seen::Ok,

@@ -77,6 +77,17 @@ pub const SHARED_BEHIND: Duration = Duration::from_millis(250);
 /// come true so late.
 pub const LATE_CALL: Duration = Duration::from_secs(3);
 
+/// By so much the ledger's clock and a client's may differ over a hold: milliseconds are cut off, and machines
+/// set their clocks little by little.
+pub const CLOCK_SLACK: Duration = Duration::from_millis(100);
+
+/// A hold that ran out is over in the books within this time, once nothing is wrong: a sweep, a batch of the
+/// writer, and a busy machine.
+pub const HOLD_ENDS_WITHIN: Duration = Duration::from_secs(3);
+
+/// Payments of one reservation that are noted for a refund, by the contract; further ones are refused alike.
+pub const LATE_PAYMENTS_NOTED_MAX: usize = 8;
+
 /// How often the oracle looks at the writer's backlog.
 pub const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
 

@@ -10,6 +10,7 @@ mod books_postgres;
 mod cart_checks;
 mod digest;
 mod flood;
+mod hold_checks;
 mod invariants;
 mod linear;
 mod order_checks;
@@ -20,7 +21,7 @@ mod stock_checks;
 mod tests;
 mod verdict;
 
-pub use books::{Books, BooksAt, BooksError, CartLine, Order, OrderLine, StoreItem};
+pub use books::{Books, BooksAt, BooksError, CartLine, Order, OrderLine, Refund, StoreItem};
 pub use flood::{Flood, UserOf, Wanted, judge_flood};
 pub use report::{Report, Run};
 pub use shrink::smallest_case;
@@ -64,6 +65,9 @@ pub struct Scope {
     /// Several gateways share the ledger, and each may be behind the others for a moment: whoever has just won
     /// may be told "sold out" by another. It is counted.
     pub shared: bool,
+    /// By so much the ledger's clock may have been set while it ran: so much earlier than by a client's clock
+    /// a hold may be over.
+    pub clock_off: Duration,
 }
 
 /// Why no verdict could be reached.
@@ -178,6 +182,9 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         answer_checks::a_grant_is_never_denied(&digest),
         answer_checks::a_no_is_a_no(&digest),
         answer_checks::misuse_is_refused(&digest),
+        hold_checks::holds_last(&digest),
+        hold_checks::holds_end(&digest),
+        hold_checks::late_payments_go_back(&digest),
         cart_checks::carts(&digest),
         cart_checks::no_dead_letters(&digest),
         linear::one_line_of_time(&digest),

@@ -227,6 +227,7 @@ fn blank(op: Op, user: &Arc<str>) -> Entry {
         key: None,
         payment_ref: None,
         lines: [].into(),
+        clock: 0,
         start_us: 0,
         end_us: 0,
         seen: Seen::Invoke,

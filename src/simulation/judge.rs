@@ -13,6 +13,7 @@ use super::buyers::{self, Wish};
 use super::gateway::LANE;
 use super::world::{SALE, World};
 use super::yarn::said;
+use crate::clock::{Clock, SystemClock};
 use crate::engine::proof::auditor::Auditor;
 use crate::engine::{Position, State};
 use crate::ledger::Ledger;
@@ -44,9 +45,12 @@ pub async fn judge(world: &World) {
     let history = world.history();
     let mut database = world.common.database.lock().unwrap();
     let books = Books::read_connection(&mut database.books.0, Path::new("memory"), SALE);
-    let books = books.expect("readable books");
+    let mut books = books.expect("readable books");
+    // Time is made here, also for whoever reads.
+    books.read_at_ms = i64::try_from(SystemClock.now().0).ok();
     let lost_below = world.scenario.survivor();
-    let scope = Scope { complete: true, sold_out: false, lost_below, shared: true };
+    let clock_off = Duration::from_millis(world.scenario.clock_off_ms());
+    let scope = Scope { complete: true, lost_below, shared: true, clock_off, ..Scope::default() };
     let evidence = Evidence { history: &history, ledger: &view, books: &books, scope };
     let verdict = examine(&evidence);
     if !verdict.ok {

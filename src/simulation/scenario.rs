@@ -135,6 +135,14 @@ impl Scenario {
         self.faults.iter().map(|(_, fault)| ahead(fault)).max().unwrap_or(0)
     }
 
+    /// How far the clock of Redis is ever set.
+    pub fn clock_off_ms(&self) -> u64 {
+        let behind = |fault: &Fault| {
+            if let Fault::SkewRedis { by } = fault { u64::try_from(-by).unwrap_or(0) } else { 0 }
+        };
+        self.ahead_ms() + self.faults.iter().map(|(_, fault)| behind(fault)).max().unwrap_or(0)
+    }
+
     /// Scenarios that are a little simpler.
     pub fn simpler(&self) -> Vec<Self> {
         let mut simpler: Vec<Self> = (0..self.faults.len())

@@ -63,8 +63,13 @@ pub fn run(options: &OracleOptions) -> Result<(), Failure> {
         history.append(loaded);
     }
     let (complete, sold_out) = (options.complete, options.sold_out);
-    let scope =
-        Scope { complete, sold_out, lost_below: options.lost_below, shared: options.shared };
+    let scope = Scope {
+        complete,
+        sold_out,
+        lost_below: options.lost_below,
+        shared: options.shared,
+        ..Scope::default()
+    };
     let books = match &options.database_url {
         Some(url) if url.starts_with("postgres") => BooksAt::Postgres(url.clone()),
         Some(_) | None => BooksAt::Sqlite(options.ops.data_dir.join("store.db")),

@@ -88,6 +88,9 @@ pub struct Entry {
     /// What was to be reserved; empty for the other operations.
     #[serde(default, skip_serializing_if = "no_lines")]
     pub lines: Arc<[Line]>,
+    /// Which clock its times are of: those of one tell how long, those of two only which came first.
+    #[serde(default)]
+    pub clock: u32,
     /// When it was sent, on the history's own monotonic clock.
     pub start_us: u64,
     /// When it ended; zero while it has not.

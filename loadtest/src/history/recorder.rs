@@ -58,6 +58,7 @@ pub struct Ticket(usize);
 #[derive(Debug)]
 pub struct Recorder {
     origin: Instant,
+    clock: u32,
     book: Mutex<Book>,
 }
 
@@ -78,11 +79,15 @@ impl Recorder {
     /// The file cannot be opened.
     pub fn open(history: History, file: Option<&Path>, sync: bool) -> io::Result<Self> {
         let log = file.map(|path| Log::append_to(path, sync)).transpose()?;
-        let origin = match history.origin {
-            Some(origin) => origin,
-            None => before_now(history.end_us()),
+        let (origin, clock) = match history.origin {
+            Some(origin) => (origin, history.clocks().saturating_sub(1)),
+            None => (before_now(history.end_us()), history.clocks()),
         };
-        Ok(Self { origin, book: Mutex::new(Book { entries: history.entries, log, failed: None }) })
+        Ok(Self {
+            origin,
+            clock,
+            book: Mutex::new(Book { entries: history.entries, log, failed: None }),
+        })
     }
 
     /// Takes down that a request is about to be sent.
@@ -96,6 +101,7 @@ impl Recorder {
             key: intent.key,
             payment_ref: intent.payment_ref,
             lines: intent.lines,
+            clock: self.clock,
             start_us: self.now_us(),
             end_us: 0,
             seen: Seen::Invoke,

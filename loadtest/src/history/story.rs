@@ -106,6 +106,7 @@ mod tests {
             key: Some("k".into()),
             payment_ref: None,
             lines: Arc::from([]),
+            clock: 0,
             start_us,
             end_us,
             seen,

@@ -61,8 +61,11 @@ pub struct Books {
     pub cart_lines: Vec<CartLine>,
     /// Reasons of all dead letters, of any sale.
     pub dead_letters: Vec<String>,
-    /// Orders for which money has to be given back.
-    pub refunds_needed: Vec<String>,
+    /// Payments for which money has to be given back.
+    pub refunds_needed: Vec<Refund>,
+    /// When they were read, in milliseconds since the epoch, by the clock of whoever keeps them. Without it
+    /// nobody is late.
+    pub read_at_ms: Option<i64>,
 }
 
 /// An item's row.
@@ -99,6 +102,23 @@ pub struct Order {
     pub expires_at_ms: i64,
     /// The payment.
     pub payment_ref: Option<String>,
+    /// The reservation's: 1 as it was held, and one more with each step from there.
+    pub version: i64,
+    /// Its last step, by the ledger's clock, in milliseconds since the epoch.
+    pub updated_at_ms: i64,
+}
+
+/// A payment that came for units that were no longer there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refund {
+    /// The reservation's id.
+    pub order_id: String,
+    /// The payment.
+    pub payment_ref: String,
+    /// Whose it is.
+    pub user_id: String,
+    /// How much has to go back.
+    pub amount: i64,
 }
 
 /// A line of an order.
@@ -195,14 +215,9 @@ impl Books {
             items: items(&snapshot, sale, &definition).map_err(sqlite)?,
             orders,
             cart_lines: cart_lines(&snapshot, sale).map_err(sqlite)?,
-            dead_letters: texts(&snapshot, "SELECT reason FROM dead_letters", None)
-                .map_err(sqlite)?,
-            refunds_needed: texts(
-                &snapshot,
-                "SELECT order_id FROM refunds_needed WHERE sale_id = ?1",
-                Some(sale),
-            )
-            .map_err(sqlite)?,
+            dead_letters: dead_letters(&snapshot).map_err(sqlite)?,
+            refunds_needed: refunds(&snapshot, sale).map_err(sqlite)?,
+            read_at_ms: Some(now_ms(&snapshot).map_err(sqlite)?),
         })
     }
 }
@@ -234,7 +249,8 @@ fn items(db: &Transaction<'_>, sale: &str, definition: &Value) -> rusqlite::Resu
 
 fn raw_orders(db: &Transaction<'_>, sale: &str) -> rusqlite::Result<Vec<(Order, String)>> {
     let mut rows = db.prepare(
-        "SELECT order_id, user_id, status, total, created_at, expires_at, payment_ref, lines
+        "SELECT order_id, user_id, status, total, created_at, expires_at, payment_ref, version,
+                updated_at, lines
          FROM orders WHERE sale_id = ?1 ORDER BY order_id, user_id",
     )?;
     let rows = rows.query_map([sale], |row| {
@@ -247,8 +263,10 @@ fn raw_orders(db: &Transaction<'_>, sale: &str) -> rusqlite::Result<Vec<(Order, 
             created_at_ms: row.get(4)?,
             expires_at_ms: row.get(5)?,
             payment_ref: row.get(6)?,
+            version: row.get(7)?,
+            updated_at_ms: row.get(8)?,
         };
-        Ok((order, row.get(7)?))
+        Ok((order, row.get(9)?))
     })?;
     rows.collect()
 }
@@ -274,8 +292,29 @@ fn cart_lines(db: &Transaction<'_>, sale: &str) -> rusqlite::Result<Vec<CartLine
     rows.collect()
 }
 
-fn texts(db: &Transaction<'_>, sql: &str, sale: Option<&str>) -> rusqlite::Result<Vec<String>> {
-    let mut rows = db.prepare(sql)?;
-    let rows = rows.query_map(rusqlite::params_from_iter(sale), |row| row.get(0))?;
+fn refunds(db: &Transaction<'_>, sale: &str) -> rusqlite::Result<Vec<Refund>> {
+    let mut rows = db.prepare(
+        "SELECT order_id, payment_ref, user_id, amount FROM refunds_needed WHERE sale_id = ?1
+         ORDER BY order_id, payment_ref",
+    )?;
+    let rows = rows.query_map([sale], |row| {
+        Ok(Refund {
+            order_id: row.get(0)?,
+            payment_ref: row.get(1)?,
+            user_id: row.get(2)?,
+            amount: row.get(3)?,
+        })
+    })?;
     rows.collect()
+}
+
+fn dead_letters(db: &Transaction<'_>) -> rusqlite::Result<Vec<String>> {
+    let mut rows = db.prepare("SELECT reason FROM dead_letters")?;
+    let rows = rows.query_map([], |row| row.get(0))?;
+    rows.collect()
+}
+
+fn now_ms(db: &Transaction<'_>) -> rusqlite::Result<i64> {
+    let sql = "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
+    db.query_row(sql, [], |row| row.get(0))
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tokio_postgres::{Client, NoTls, Row};
 
-use super::books::{Books, BooksError, CartLine, Order, StoreItem};
+use super::books::{Books, BooksError, CartLine, Order, Refund, StoreItem};
 
 /// Reads them in one transaction, and writes nothing.
 pub(super) async fn read(url: &str, sale: &str) -> Result<Books, BooksError> {
@@ -27,7 +27,8 @@ async fn read_with(client: &Client, sale: &str) -> Result<Books, BooksError> {
     let items = client.query(sql, &[&sale]).await?;
     let sql = "SELECT order_id::text, user_id, status, total,
                       (extract(epoch FROM created_at) * 1000)::bigint,
-                      (extract(epoch FROM expires_at) * 1000)::bigint, payment_ref, lines::text
+                      (extract(epoch FROM expires_at) * 1000)::bigint, payment_ref, lines::text,
+                      version::bigint, (extract(epoch FROM updated_at) * 1000)::bigint
                FROM all_orders WHERE sale_id = $1 ORDER BY order_id, user_id";
     let orders = client.query(sql, &[&sale]).await?;
     let sql = "SELECT c.user_id, c.item_id, c.reservation_id::text, c.quantity
@@ -37,9 +38,12 @@ async fn read_with(client: &Client, sale: &str) -> Result<Books, BooksError> {
                  AND (o.sale_id = $1 OR o.sale_id IS NULL)
                ORDER BY c.reservation_id, c.item_id, c.user_id";
     let cart_lines = client.query(sql, &[&sale]).await?;
-    let sql = "SELECT order_id::text FROM refunds_needed WHERE sale_id = $1";
+    let sql = "SELECT order_id::text, payment_ref, user_id, amount FROM refunds_needed
+               WHERE sale_id = $1 ORDER BY order_id, payment_ref";
     let refunds = client.query(sql, &[&sale]).await?;
     let dead = client.query("SELECT reason FROM dead_letters", &[]).await?;
+    let sql = "SELECT (extract(epoch FROM transaction_timestamp()) * 1000)::bigint";
+    let read_at = client.query_one(sql, &[]).await?;
     client.batch_execute("COMMIT").await?;
     Ok(Books {
         per_user_limit: definition["per_user_limit"].as_u64(),
@@ -47,7 +51,8 @@ async fn read_with(client: &Client, sale: &str) -> Result<Books, BooksError> {
         orders: orders.iter().map(order).collect::<Result<_, _>>()?,
         cart_lines: cart_lines.iter().map(cart_line).collect(),
         dead_letters: dead.iter().map(|row| row.get(0)).collect(),
-        refunds_needed: refunds.iter().map(|row| row.get(0)).collect(),
+        refunds_needed: refunds.iter().map(refund).collect(),
+        read_at_ms: Some(read_at.get(0)),
     })
 }
 
@@ -69,7 +74,18 @@ fn order(row: &Row) -> Result<Order, BooksError> {
         created_at_ms: row.get(4),
         expires_at_ms: row.get(5),
         payment_ref: row.get(6),
+        version: row.get(8),
+        updated_at_ms: row.get(9),
     })
+}
+
+fn refund(row: &Row) -> Refund {
+    Refund {
+        order_id: row.get(0),
+        payment_ref: row.get(1),
+        user_id: row.get(2),
+        amount: row.get(3),
+    }
 }
 
 fn cart_line(row: &Row) -> CartLine {

@@ -1,7 +1,7 @@
 //! Which invariants a check judges, by their numbers in `docs/RELIABILITY.md`.
 
 /// Each check and its invariants. Every check is here, and no other.
-pub(super) const OF: [(&str, &str); 20] = [
+pub(super) const OF: [(&str, &str); 23] = [
     ("writer drained", "I17"),
     ("conservation", "I1"),
     ("no oversell", "I2"),
@@ -15,6 +15,9 @@ pub(super) const OF: [(&str, &str); 20] = [
     ("a 201 is never denied", "I4 I6"),
     ("a no is a no", "I7"),
     ("key reuse is refused", "I6"),
+    ("holds last", "I12"),
+    ("holds end", "I12"),
+    ("late payments go back", "I13"),
     ("carts", "I16"),
     ("no dead letters", "I18"),
     ("one line of time", "I4 I5"),

@@ -1,5 +1,6 @@
 //! Every check is shown to pass on a world in order, and to fail on one with a planted fault.
 
+mod hold_tests;
 mod world;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::history::{Level, Line, Op, Seen};
 fn a_world_in_order_passes() {
     let verdict = World::new().judge();
     assert!(verdict.ok, "{verdict}");
-    assert_eq!(verdict.checks.len(), 20);
+    assert_eq!(verdict.checks.len(), 23);
     assert!(verdict.checks.iter().all(|check| !check.invariants.is_empty()));
     assert!(verdict.checks.iter().all(|check| !check.detail.is_empty()));
 }

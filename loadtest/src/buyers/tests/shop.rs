@@ -1,6 +1,6 @@
 //! A toy shop that keeps the contract, or breaks it where it is told to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -41,6 +41,7 @@ pub struct Books {
     available: HashMap<String, i64>,
     keys: HashMap<(String, String), String>,
     held: HashMap<String, Held>,
+    refunds: BTreeSet<(String, String)>,
     requests: u64,
 }
 
@@ -67,6 +68,7 @@ impl Shop {
             stock,
             keys: HashMap::new(),
             held: HashMap::new(),
+            refunds: BTreeSet::new(),
             requests: 0,
         };
         Self::start(([127, 0, 0, 1], 0).into(), Arc::new(Mutex::new(books))).await
@@ -116,14 +118,15 @@ impl Shop {
             let total: Value = serde_json::from_str::<Value>(&held.body).unwrap()["total"].clone();
             db.execute(
                 "INSERT INTO orders
-                 VALUES (?1, ?2, 'flash', ?3, 1, ?4, ?5, 'EUR', 0, 600000, 1, ?6)",
+                 VALUES (?1, ?2, 'flash', ?3, ?7, ?4, ?5, 'EUR', 0, 4102444800000, 1, ?6)",
                 rusqlite::params![
                     held.user,
                     id,
                     held.status,
                     held.lines.to_string(),
                     total.as_i64(),
-                    held.payment
+                    held.payment,
+                    if held.status == "pending_payment" { 1 } else { 2 }
                 ],
             )
             .unwrap();
@@ -141,6 +144,15 @@ impl Shop {
                     .unwrap();
                 }
             }
+        }
+        for (id, payment) in &books.refunds {
+            let held = &books.held[id];
+            let total: Value = serde_json::from_str::<Value>(&held.body).unwrap()["total"].clone();
+            db.execute(
+                "INSERT INTO refunds_needed VALUES (?1, ?2, 'flash', ?3, ?4, 'EUR', 1)",
+                rusqlite::params![id, payment, held.user, total.as_i64()],
+            )
+            .unwrap();
         }
         db.execute_batch("COMMIT").unwrap();
     }
@@ -234,7 +246,7 @@ impl Books {
         let body = json!({
             "reservation_id": id, "sale_id": "flash", "status": "held", "lines": lines,
             "total": total, "currency": "EUR", "held_at": "1970-01-01T00:00:00.000Z",
-            "expires_at": "1970-01-01T00:10:00.000Z", "durability": "memory",
+            "expires_at": "2100-01-01T00:00:00.000Z", "durability": "memory",
         })
         .to_string();
         let status = "pending_payment";
@@ -272,8 +284,14 @@ impl Books {
     fn confirm(&mut self, id: &str, payment: &str) -> Said {
         let held = self.held.get_mut(id).unwrap();
         match (held.status, &held.payment) {
-            ("cancelled", _) => no(409, "reservation-cancelled"),
-            ("paid", Some(paid)) if paid != payment => no(409, "reservation-confirmed"),
+            ("cancelled", _) => {
+                self.refunds.insert((id.to_owned(), payment.to_owned()));
+                no(409, "reservation-cancelled")
+            }
+            ("paid", Some(paid)) if paid != payment => {
+                self.refunds.insert((id.to_owned(), payment.to_owned()));
+                no(409, "reservation-confirmed")
+            }
             _ => {
                 (held.status, held.payment) = ("paid", Some(payment.to_owned()));
                 (200, "{}".into(), false)

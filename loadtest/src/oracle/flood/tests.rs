@@ -36,6 +36,8 @@ fn order(n: u8) -> Order {
         created_at_ms: 1_000,
         expires_at_ms: 2_000,
         payment_ref: None,
+        version: 1,
+        updated_at_ms: 1_000,
     }
 }
 

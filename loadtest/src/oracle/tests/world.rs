@@ -17,6 +17,8 @@ pub struct World {
     pub history: Vec<Entry>,
     pub view: SaleView,
     pub scope: Scope,
+    /// When the books are read.
+    pub read_at_ms: i64,
     dir: TempDir,
 }
 
@@ -42,7 +44,7 @@ impl World {
             writer_lag_seconds: None,
         };
         let scope = Scope { complete: true, sold_out: true, ..Scope::default() };
-        let mut world = Self { history: Vec::new(), view, scope, dir };
+        let mut world = Self { history: Vec::new(), view, scope, read_at_ms: 4_999, dir };
         // A world that lives for a moment need not survive a power cut.
         world.sql(&format!("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY; {SCHEMA}"));
         world.sql(
@@ -76,13 +78,20 @@ impl World {
 
     pub fn judge(&self) -> Verdict {
         let history = History::from_entries(self.history.clone());
-        let books = Books::read(self.dir.path(), "flash").unwrap();
+        let books = self.books();
         judge(&Evidence { history: &history, ledger: &self.view, books: &books, scope: self.scope })
+    }
+
+    fn books(&self) -> Books {
+        let mut books = Books::read(self.dir.path(), "flash").unwrap();
+        assert!(books.read_at_ms.is_some_and(|ms| ms > 1_700_000_000_000), "by the real clock");
+        books.read_at_ms = Some(self.read_at_ms);
+        books
     }
 
     pub fn report(&self, run: Run) -> String {
         let history = History::from_entries(self.history.clone());
-        let books = Books::read(self.dir.path(), "flash").unwrap();
+        let books = self.books();
         let (ledger, books) = (&self.view, &books);
         let evidence = Evidence { history: &history, ledger, books, scope: self.scope };
         Report::of(run, &evidence, &judge(&evidence)).to_string()
@@ -119,6 +128,7 @@ impl World {
             key: None,
             payment_ref: None,
             lines: [].into(),
+            clock: 0,
             start_us,
             end_us: start_us + 1,
             seen,
@@ -132,10 +142,15 @@ impl World {
     /// the cart.
     fn reservation(&mut self, n: i64, item: &str, status: &str) {
         let payment = if status == "paid" { format!("'pay-r{n}'") } else { "NULL".to_owned() };
+        let (version, updated) = match status {
+            "pending_payment" => (1, n * 1_000),
+            "expired" => (2, n * 1_000 + 999),
+            _ => (2, n * 1_000 + 500),
+        };
         self.sql(&format!(
-            "INSERT INTO orders VALUES ('u{n}', 'r{n}', 'flash', '{status}', 1,
+            "INSERT INTO orders VALUES ('u{n}', 'r{n}', 'flash', '{status}', {version},
              '[{{\"item_id\":\"{item}\",\"quantity\":1,\"unit_price\":5,\"currency\":\"EUR\"}}]',
-             5, 'EUR', {n}000, {n}999, 1, {payment})"
+             5, 'EUR', {n}000, {n}999, {updated}, {payment})"
         ));
         if status == "pending_payment" || status == "paid" {
             self.sql(&format!("INSERT INTO cart_lines VALUES ('u{n}', '{item}', 'r{n}', 1)"));
