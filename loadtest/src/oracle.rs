@@ -62,6 +62,8 @@ pub struct Scope {
     /// There were faults that only this level survives: what was promised below it may be gone. It is
     /// counted, and everything else still has to hold.
     pub lost_below: Option<Level>,
+    /// What the gateways were set to promise.
+    pub level: Option<Level>,
     /// Several gateways share the ledger, and each may be behind the others for a moment: whoever has just won
     /// may be told "sold out" by another. It is counted.
     pub shared: bool,
@@ -182,6 +184,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         answer_checks::a_grant_is_never_denied(&digest),
         answer_checks::a_no_is_a_no(&digest),
         answer_checks::misuse_is_refused(&digest),
+        answer_checks::levels_are_those_set(&digest),
         hold_checks::holds_last(&digest),
         hold_checks::holds_end(&digest),
         hold_checks::late_payments_go_back(&digest),

@@ -14,7 +14,6 @@ use super::world::{SALE, World};
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::engine::OrderedLine;
 use crate::gate::{Denied, Purchase};
-use crate::ledger::Durability;
 use crate::sale::{IdempotencyKey, ItemId, PaymentRef, Reservation, ReservationId, UserId};
 
 /// What somebody wants, under a key.
@@ -140,14 +139,18 @@ pub async fn reserve(
             quantity: wish.quantity,
         }]),
     };
-    let asked = world.at(where_to, patience_ms, async |gate| gate.reserve(SALE, purchase).await);
+    let asked = world.at(where_to, patience_ms, async |gate| {
+        let granted = gate.reserve(SALE, purchase).await?;
+        // As it would be told.
+        Ok((granted, Level::parse(gate.durability().as_str())))
+    });
     match asked.await {
-        Ok(granted) => {
+        Ok((granted, level)) => {
             let reservation = granted.reservation;
             world.end(at, Seen::Ok, |entry| {
                 entry.replayed = granted.replayed;
                 entry.reservation = Some(reservation.id.to_string().into());
-                entry.receipt = Some(Box::new(receipt(world, &reservation)));
+                entry.receipt = Some(Box::new(receipt(&reservation, level)));
             });
             (Seen::Ok, Some(reservation))
         }
@@ -196,7 +199,7 @@ pub fn seen(denied: &Denied) -> Seen {
     }
 }
 
-fn receipt(world: &World, reservation: &Reservation) -> Receipt {
+fn receipt(reservation: &Reservation, level: Option<Level>) -> Receipt {
     let ms = |at: Millis| i64::try_from(at.0).unwrap_or(i64::MAX);
     let line = |line: &crate::sale::Line| Line {
         item_id: line.item.to_string().into(),
@@ -210,12 +213,7 @@ fn receipt(world: &World, reservation: &Reservation) -> Receipt {
         held_at_ms: ms(*held_at),
         expires_at_ms: ms(*expires_at),
         body_digest: digest(format!("{id} {held_at} {expires_at} {lines:?}").as_bytes()),
-        level: match world.scenario.durability {
-            Durability::Memory => Level::Memory,
-            Durability::Fsync => Level::Fsync,
-            Durability::Replicated => Level::Replicated,
-            Durability::Stored => Level::Stored,
-        },
+        level,
     }
 }
 

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-use floodgate_loadtest::history::Seen;
+use floodgate_loadtest::history::{Level, Seen};
 use floodgate_loadtest::ops::{ItemView, SaleView};
 use floodgate_loadtest::oracle::{Books, Evidence, Report, Run, Scope, judge as examine};
 use tokio::time::sleep;
@@ -50,7 +50,9 @@ pub async fn judge(world: &World) {
     books.read_at_ms = i64::try_from(SystemClock.now().0).ok();
     let lost_below = world.scenario.survivor();
     let clock_off = Duration::from_millis(world.scenario.clock_off_ms());
-    let scope = Scope { complete: true, lost_below, shared: true, clock_off, ..Scope::default() };
+    let level = Level::parse(world.scenario.durability.as_str());
+    let scope =
+        Scope { complete: true, lost_below, level, shared: true, clock_off, ..Scope::default() };
     let evidence = Evidence { history: &history, ledger: &view, books: &books, scope };
     let verdict = examine(&evidence);
     if !verdict.ok {

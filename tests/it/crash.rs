@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use floodgate_loadtest::buyers::{self, Control, CrowdPlan, Habits};
-use floodgate_loadtest::history::History;
+use floodgate_loadtest::history::{History, Level};
 use floodgate_loadtest::oracle::{self, Scope};
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
@@ -98,7 +98,7 @@ async fn killed_under_load() {
     }
     let granted = all.outcomes().get("reserved").copied().unwrap_or(0);
     assert!(granted > rounds, "there was load: {:?}", all.outcomes());
-    let scope = Scope { complete: true, ..Scope::default() };
+    let scope = Scope { complete: true, level: Some(Level::Fsync), ..Scope::default() };
     let access = gateway.access();
     let verdict = oracle::examine(&access, dir.path(), SALE, &all, scope, PATIENCE).await.unwrap();
     assert!(verdict.ok, "{verdict}");

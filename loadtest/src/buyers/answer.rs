@@ -48,6 +48,9 @@ impl Answer {
         }
         match granted(wish, sale, &answer.body) {
             Ok((reservation, receipt)) => {
+                if receipt.level.is_none() {
+                    answer.anomaly = Some(format!("201 for {}: no level is told", wish.key));
+                }
                 answer.reservation = Some(reservation);
                 answer.receipt = Some(Box::new(receipt));
             }
@@ -215,7 +218,7 @@ fn granted(wish: &Wish, sale: &str, body: &[u8]) -> Result<(Arc<str>, Receipt), 
         held_at_ms: time(granted.held_at)?,
         expires_at_ms: time(granted.expires_at)?,
         body_digest: digest(body),
-        level: granted.durability.and_then(Level::parse).unwrap_or_default(),
+        level: granted.durability.and_then(Level::parse),
     };
     if receipt.expires_at_ms <= receipt.held_at_ms {
         return Err("expires before it is held".to_owned());
@@ -229,7 +232,7 @@ mod tests {
 
     use super::{Answer, Next, Wish};
     use crate::client::{Fault, Reply};
-    use crate::history::{Line, Seen};
+    use crate::history::{Level, Line, Seen};
 
     fn wish() -> Wish {
         let lines = [Line { item_id: "a".into(), quantity: 2 }];
@@ -271,6 +274,21 @@ mod tests {
         for wrong in [granted(1, 5), granted(2, 11), "{}".to_owned()] {
             let answer = read(reply(201, &wrong));
             assert!(answer.anomaly.is_some() && answer.is_unknown());
+        }
+    }
+
+    /// Proves that the level is read, and that one which is missing or unknown is an anomaly, and no other's.
+    #[test]
+    fn reads_the_level() {
+        let told = granted(2, 10);
+        let answer = read(reply(201, &told.replace("fsync", "replicated")));
+        assert_eq!(answer.anomaly, None);
+        assert_eq!(answer.receipt.unwrap().level, Some(Level::Replicated));
+        for wrong in [told.replace("fsync", "always"), told.replace(r#","durability":"fsync""#, "")]
+        {
+            let answer = read(reply(201, &wrong));
+            assert!(answer.anomaly.is_some() && answer.seen == Seen::Ok, "{wrong}");
+            assert_eq!(answer.receipt.unwrap().level, None);
         }
     }
 

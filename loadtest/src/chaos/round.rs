@@ -215,7 +215,7 @@ impl Round {
         let (view, books, _) = gather(&access, &BooksAt::Postgres(url), &sale, within).await?;
         let lost_below = self.survivor();
         // The probes are not in the history.
-        let scope = Scope { lost_below, shared: true, ..Scope::default() };
+        let scope = Scope { lost_below, shared: true, level: Some(self.level), ..Scope::default() };
         let evidence = Evidence { history, ledger: &view, books: &books, scope };
         let verdict = judge(&evidence);
         if !verdict.ok {

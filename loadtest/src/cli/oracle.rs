@@ -32,6 +32,9 @@ pub struct OracleOptions {
     /// replicated or stored
     #[arg(long, value_name = "LEVEL", value_parser = level)]
     lost_below: Option<Level>,
+    /// What the gateways were set to promise: every 201 has to say so
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
+    level: Option<Level>,
     /// Several gateways shared the ledger: for a moment after a 201 another of them may say "sold out"
     #[arg(long)]
     shared: bool,
@@ -68,6 +71,7 @@ pub fn run(options: &OracleOptions) -> Result<(), Failure> {
         sold_out,
         lost_below: options.lost_below,
         shared: options.shared,
+        level: options.level,
         ..Scope::default()
     };
     let books = match &options.database_url {

@@ -65,9 +65,9 @@ pub struct Receipt {
     pub expires_at_ms: i64,
     /// A digest of the whole body: a replay has to be the same to the byte.
     pub body_digest: u64,
-    /// What the reservation survives.
+    /// What the reservation survives; without it, the 201 said nothing that anybody knows.
     #[serde(default)]
-    pub level: Level,
+    pub level: Option<Level>,
 }
 
 /// One request of one client.

@@ -3,15 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 /// The contract's levels, weakest first.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// The death of a gateway.
     Memory,
-    /// The death of the ledger's machine. What a server says nothing of is taken for its default.
-    #[default]
+    /// The death of the ledger's machine.
     Fsync,
     /// The loss of that machine.
     Replicated,

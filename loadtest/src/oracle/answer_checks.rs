@@ -11,6 +11,21 @@ fn granted<'a>(story: &KeyStory<'a>) -> impl Iterator<Item = &'a Entry> {
     story.entries.clone().into_iter().filter(|entry| entry.seen == Seen::Ok)
 }
 
+/// Every 201 says what it survives, and says what was set: a lower word would excuse its loss.
+pub(super) fn levels_are_those_set(digest: &Digest<'_>) -> Check {
+    let mut finding = Finding::of("levels are those set");
+    let set = digest.evidence.scope.level;
+    for entry in digest.evidence.history.entries() {
+        let Some(receipt) = &entry.receipt else { continue };
+        let right = receipt.level.is_some() && (set.is_none() || receipt.level == set);
+        finding.expect(right, || {
+            let id = entry.reservation.as_deref().unwrap_or_default();
+            format!("{id}: told {:?}, set {set:?}", receipt.level)
+        });
+    }
+    finding.check()
+}
+
 /// All grants under one key name one reservation, and no reservation has two owners or two keys.
 pub(super) fn one_reservation_a_key(digest: &Digest<'_>) -> Check {
     let mut finding = Finding::of("one reservation a key");

@@ -92,8 +92,8 @@ impl<'a> Digest<'a> {
     }
 
     /// Whether a promise may be gone, by what happened.
-    pub(super) fn may_be_lost(&self, level: Level) -> bool {
-        self.evidence.scope.lost_below.is_some_and(|survives| level < survives)
+    pub(super) fn may_be_lost(&self, level: Option<Level>) -> bool {
+        level.zip(self.evidence.scope.lost_below).is_some_and(|(level, survives)| level < survives)
     }
 
     /// Grants without an order, none of which had to survive.

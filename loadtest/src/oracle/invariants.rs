@@ -1,7 +1,7 @@
 //! Which invariants a check judges, by their numbers in `docs/RELIABILITY.md`.
 
 /// Each check and its invariants. Every check is here, and no other.
-pub(super) const OF: [(&str, &str); 23] = [
+pub(super) const OF: [(&str, &str); 24] = [
     ("writer drained", "I17"),
     ("conservation", "I1"),
     ("no oversell", "I2"),
@@ -15,6 +15,7 @@ pub(super) const OF: [(&str, &str); 23] = [
     ("a 201 is never denied", "I4 I6"),
     ("a no is a no", "I7"),
     ("key reuse is refused", "I6"),
+    ("levels are those set", "I14"),
     ("holds last", "I12"),
     ("holds end", "I12"),
     ("late payments go back", "I13"),

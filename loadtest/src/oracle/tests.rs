@@ -14,7 +14,7 @@ use crate::history::{Level, Line, Op, Seen};
 fn a_world_in_order_passes() {
     let verdict = World::new().judge();
     assert!(verdict.ok, "{verdict}");
-    assert_eq!(verdict.checks.len(), 23);
+    assert_eq!(verdict.checks.len(), 24);
     assert!(verdict.checks.iter().all(|check| !check.invariants.is_empty()));
     assert!(verdict.checks.iter().all(|check| !check.detail.is_empty()));
 }
@@ -369,8 +369,33 @@ fn levels_count() {
         gone(world);
         world.scope.lost_below = Some(Level::Stored);
         let entry = world.entry("r4", Op::Reserve);
-        entry.receipt.as_mut().unwrap().level = Level::Stored;
+        entry.receipt.as_mut().unwrap().level = Some(Level::Stored);
     });
+}
+
+/// Proves that a level which is not the one that was set is seen, be it lower or higher, in a replay, or none at
+/// all; and that it is no excuse.
+#[test]
+fn sees_another_level() {
+    let name = "levels are those set";
+    for (set, told) in [
+        (Some(Level::Replicated), Some(Level::Memory)),
+        (Some(Level::Fsync), Some(Level::Stored)),
+        (Some(Level::Fsync), None),
+        (None, None),
+    ] {
+        breaks(name, |world| {
+            world.scope.level = set;
+            for entry in world.history.iter_mut().filter_map(|entry| entry.receipt.as_mut()) {
+                entry.level = set;
+            }
+            let last = world.history.iter_mut().filter_map(|entry| entry.receipt.as_mut()).last();
+            last.unwrap().level = told;
+        });
+    }
+    let mut world = World::new();
+    world.scope.level = Some(Level::Fsync);
+    assert!(world.judge().ok);
 }
 
 /// Proves that the smallest case of a fault is the entries of whom it happened to, and that a report has

@@ -167,7 +167,7 @@ impl World {
             held_at_ms: n * 1_000,
             expires_at_ms: n * 1_000 + 999,
             body_digest: 77,
-            level: Level::Fsync,
+            level: Some(Level::Fsync),
         }));
     }
 }
