@@ -60,11 +60,12 @@ pub const OFFENDERS_NAMED_MAX: usize = 5;
 /// Entries of a smallest case that a report shows.
 pub const CASE_ENTRIES_MAX: usize = 40;
 
-/// Requests for one item beyond which no line of time is looked for: the search may take for ever.
-pub const LINEAR_REQUESTS_MAX: usize = 100;
+/// Events of one item beyond which no line of time is looked for: the search may take for ever. Its units are
+/// counted all the same.
+pub const LINEAR_REQUESTS_MAX: usize = 4_000;
 
-/// Places that such a search looks at before it gives up.
-pub const LINEAR_STATES_MAX: usize = 100_000;
+/// Events that such a search looks at, again and again, before it gives up.
+pub const LINEAR_LOOKS_MAX: usize = 50_000_000;
 
 /// By the contract a returned unit is for sale again, on every gateway, within this time: so old may be
 /// what "sold out" was said from.

@@ -25,7 +25,7 @@ pub use books::{Books, BooksAt, BooksError, CartLine, Order, OrderLine, Refund, 
 pub use flood::{Flood, UserOf, Wanted, judge_flood};
 pub use report::{Report, Run};
 pub use shrink::smallest_case;
-pub use verdict::{Check, Verdict};
+pub use verdict::{Check, Lines, NotSearched, Verdict, Why};
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -170,6 +170,7 @@ pub async fn gather(
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     let digest = Digest::new(evidence);
+    let (line, lines) = linear::one_line_of_time(&digest);
     let mut checks = vec![
         cart_checks::drained(&digest),
         stock_checks::conservation(&digest),
@@ -190,7 +191,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         hold_checks::late_payments_go_back(&digest),
         cart_checks::carts(&digest),
         cart_checks::no_dead_letters(&digest),
-        linear::one_line_of_time(&digest),
+        line,
     ];
     if evidence.scope.complete {
         checks.push(order_checks::no_order_without_a_request(&digest));
@@ -200,7 +201,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     if evidence.scope.sold_out {
         checks.push(stock_checks::sold_out(&digest));
     }
-    Verdict::new(checks, notes(&digest))
+    Verdict::new(checks, notes(&digest), lines)
 }
 
 fn notes(digest: &Digest<'_>) -> Vec<String> {

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Books;
-use super::verdict::{Check, Finding, Verdict};
+use super::verdict::{Check, Finding, Lines, Verdict};
 use crate::ops::SaleView;
 use crate::rig::{ReservationId, Seen, reservation_of};
 
@@ -81,7 +81,7 @@ pub fn judge_flood(flood: &Flood<'_>) -> Verdict {
     let unknown = flood.seen.unknown.len();
     let notes =
         (unknown > 0).then(|| format!("{unknown} visitors with an outcome that nobody told"));
-    Verdict::new(checks, notes.into_iter().collect())
+    Verdict::new(checks, notes.into_iter().collect(), Lines::default())
 }
 
 fn conservation(flood: &Flood<'_>) -> Check {

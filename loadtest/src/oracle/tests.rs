@@ -1,6 +1,7 @@
 //! Every check is shown to pass on a world in order, and to fail on one with a planted fault.
 
 mod hold_tests;
+mod line_tests;
 mod world;
 
 use std::sync::Arc;

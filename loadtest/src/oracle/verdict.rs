@@ -30,11 +30,46 @@ pub struct Verdict {
     pub checks: Vec<Check>,
     /// What is worth knowing and no fault.
     pub notes: Vec<String>,
+    /// Of which items all requests were laid in one line of time.
+    #[serde(default)]
+    pub lines: Lines,
+}
+
+/// Of which items a line of time was looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lines {
+    /// Items of which it was found out whether there is one.
+    pub searched: u64,
+    /// Items of which it was not. Their units were counted all the same, but for those that were restocked.
+    pub not_searched: Vec<NotSearched>,
+}
+
+/// An item of which it was not found out whether its requests fit into one line of time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotSearched {
+    /// The item.
+    pub item: String,
+    /// Why not.
+    pub why: Why,
+}
+
+/// Why no line of time was found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// An operator changed its stock, or the books do not know what it was: nothing was looked at.
+    Restocked,
+    /// There are more requests than a search is for.
+    TooMany,
+    /// The search looked at as much as it may.
+    GaveUp,
+    /// Promises may be lost: only those that survive were laid in order.
+    MayBeLost,
 }
 
 impl Verdict {
-    pub(super) fn new(checks: Vec<Check>, notes: Vec<String>) -> Self {
-        Self { ok: checks.iter().all(|check| check.ok), checks, notes }
+    pub(super) fn new(checks: Vec<Check>, notes: Vec<String>, lines: Lines) -> Self {
+        Self { ok: checks.iter().all(|check| check.ok), checks, notes, lines }
     }
 
     /// The checks that failed.
@@ -59,7 +94,20 @@ impl fmt::Display for Verdict {
         for note in &self.notes {
             writeln!(f, "note  {note}")?;
         }
+        if self.lines != Lines::default() {
+            writeln!(f, "note  {}", self.lines)?;
+        }
         f.write_str(if self.ok { "every promise was kept" } else { "A PROMISE WAS BROKEN" })
+    }
+}
+
+impl fmt::Display for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line of time: {} items searched", self.searched)?;
+        for NotSearched { item, why } in &self.not_searched {
+            write!(f, "; {item} not ({why:?})")?;
+        }
+        Ok(())
     }
 }
 
