@@ -23,7 +23,7 @@ mod verdict;
 
 pub use books::{Books, BooksAt, BooksError, CartLine, Order, OrderLine, Refund, StoreItem};
 pub use flood::{Flood, UserOf, Wanted, judge_flood};
-pub use report::{Report, Run};
+pub use report::{Inquiry, Report, Run, commit, examine_or_report, judge_or_report};
 pub use shrink::smallest_case;
 pub use verdict::{Check, Lines, NotSearched, Verdict, Why};
 

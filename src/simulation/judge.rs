@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use floodgate_loadtest::history::{Level, Seen};
 use floodgate_loadtest::ops::{ItemView, SaleView};
-use floodgate_loadtest::oracle::{Books, Evidence, Report, Run, Scope, judge as examine};
+use floodgate_loadtest::oracle::{Books, Evidence, Run, Scope, judge_or_report};
 use tokio::time::sleep;
 
 use super::buyers::{self, Wish};
@@ -54,14 +54,9 @@ pub async fn judge(world: &World) {
     let scope =
         Scope { complete: true, lost_below, level, shared: true, clock_off, ..Scope::default() };
     let evidence = Evidence { history: &history, ledger: &view, books: &books, scope };
-    let verdict = examine(&evidence);
-    if !verdict.ok {
-        let run = Run {
-            seed: world.scenario.seed,
-            settings: format!("{:?}", world.scenario),
-            ..Run::default()
-        };
-        world.fault(Report::of(run, &evidence, &verdict).to_string());
+    let run = Run::new(world.scenario.seed, format_args!("{:?}", world.scenario));
+    if let Err(report) = judge_or_report(run, &evidence) {
+        world.fault(report);
     }
 }
 

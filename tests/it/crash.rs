@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use floodgate_loadtest::buyers::{self, Control, CrowdPlan, Habits};
 use floodgate_loadtest::history::{History, Level};
-use floodgate_loadtest::oracle::{self, Scope};
+use floodgate_loadtest::oracle::{BooksAt, Inquiry, Run, Scope, examine_or_report};
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -100,8 +100,12 @@ async fn killed_under_load() {
     assert!(granted > rounds, "there was load: {:?}", all.outcomes());
     let scope = Scope { complete: true, level: Some(Level::Fsync), ..Scope::default() };
     let access = gateway.access();
-    let verdict = oracle::examine(&access, dir.path(), SALE, &all, scope, PATIENCE).await.unwrap();
-    assert!(verdict.ok, "{verdict}");
+    let books = BooksAt::Sqlite(dir.path().join("store.db"));
+    let (ops, books, history) = (&access, &books, &all);
+    let inquiry = Inquiry { ops, books, sale: SALE, history, scope, within: PATIENCE };
+    let run = Run::new(seed.0, format_args!("FLOODGATE_CRASH_SEED={} {rounds} rounds", seed.0));
+    let verdict = examine_or_report(run, &inquiry).await.unwrap_or_else(|told| panic!("{told}"));
+    assert!(verdict.lines.searched > 0, "{verdict}");
     audit_beside(dir.path());
     gateway.stop();
     let report = audit(dir.path());

@@ -7,7 +7,7 @@ mod world;
 use std::sync::Arc;
 
 use self::world::World;
-use super::{Run, Scope};
+use super::{Run, Scope, commit};
 use crate::history::{Level, Line, Op, Seen};
 
 /// Proves that a world in order passes every check.
@@ -405,7 +405,11 @@ fn sees_another_level() {
 fn the_smallest_case() {
     let world = World::new();
     world.sql("DELETE FROM orders WHERE order_id = 'r3'");
-    let report = world.report(Run { seed: 4711, ..Run::default() });
+    let report = world.report(Run::new(4711, "two of them"));
+    for said in ["4711", "two of them", &format!("commit    {}", commit())] {
+        assert!(report.contains(said), "{report}");
+    }
+    assert!(!commit().is_empty() && commit() != "unknown");
     assert!(report.contains("4711") && report.contains(r#"{"u3": 2}"#), "{report}");
     assert!(!report.contains(r#""user":"u1""#), "{report}");
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::history::{Entry, History, Level, Line, Op, Receipt, Seen};
 use crate::ops::{ItemView, SaleView};
-use crate::oracle::{Books, Evidence, Report, Run, Scope, Verdict, judge};
+use crate::oracle::{Books, Evidence, Run, Scope, Verdict, judge, judge_or_report};
 
 /// The product's own schema: the oracle's SQL has to fit it.
 const SCHEMA: &str = include_str!("../../../../src/store/sqlite/migrations/V1__books.sql");
@@ -94,7 +94,7 @@ impl World {
         let books = self.books();
         let (ledger, books) = (&self.view, &books);
         let evidence = Evidence { history: &history, ledger, books, scope: self.scope };
-        Report::of(run, &evidence, &judge(&evidence)).to_string()
+        judge_or_report(run, &evidence).unwrap_err()
     }
 
     /// The first entry about a reservation.
