@@ -78,14 +78,12 @@ async fn everybody_sells(world: &World) -> bool {
             let mut last = Seen::Invoke;
             for _ in 0..8 {
                 last = buyers::reserve(world, &wish, which, 3_000).await.0;
-                let limited = matches!(&last, Seen::No(code) if code == "limit-reached");
-                if last == Seen::Ok || left == 0 || limited {
-                    last = Seen::Ok;
+                if is_right(&last, left) {
                     break;
                 }
                 sleep(Duration::from_millis(150)).await;
             }
-            if last != Seen::Ok {
+            if !is_right(&last, left) {
                 world.fault(format!(
                     "I3 I4: {left} units of i{item} are left, and gateway {which} says {last:?}"
                 ));
@@ -93,6 +91,16 @@ async fn everybody_sells(world: &World) -> bool {
         }
     }
     true
+}
+
+/// Whether that may be told to somebody who wants one of so many that are left: nothing is wrong any more, so no
+/// gateway may put them off.
+fn is_right(seen: &Seen, left: u64) -> bool {
+    match seen {
+        Seen::Ok => true,
+        Seen::No(code) => code == "limit-reached" || code == "sold-out" && left == 0,
+        Seen::Invoke | Seen::Unknown(_) => false,
+    }
 }
 
 async fn inspect(world: &World) -> Option<SaleReport> {
