@@ -57,6 +57,9 @@ pub const ANOMALIES_MAX: usize = 64;
 /// Offenders that one check of the oracle names; further ones are only counted.
 pub const OFFENDERS_NAMED_MAX: usize = 5;
 
+/// Smaller cases that are tried; then the smallest so far is shown.
+pub const SHRINK_TRIES_MAX: usize = 500;
+
 /// Entries of a smallest case that a report shows.
 pub const CASE_ENTRIES_MAX: usize = 40;
 

@@ -141,8 +141,10 @@ fn asked_for<'a>(digest: &Digest<'a>, item: &str) -> (Vec<Purchase<'a>>, Vec<Eve
         let purchase = &mut purchases[number];
         purchase.since = purchase.since.min((entry.clock, entry.start_us));
         purchase.takes.asked(entry);
-        if let (Seen::Ok, Some(id)) = (&entry.seen, &entry.reservation) {
+        if let Some(id) = &entry.reservation {
             purchase.id = Some(id);
+        }
+        if entry.seen == Seen::Ok {
             let level = entry.receipt.as_ref().and_then(|receipt| receipt.level);
             purchase.survives = !digest.may_be_lost(level);
         }

@@ -6,8 +6,10 @@ use crate::history::{Entry, History, Level, Line, Op, Receipt, Seen};
 use crate::ops::{ItemView, SaleView};
 use crate::oracle::{
     Books, Evidence, Lines, NotSearched, Order, OrderLine, Scope, StoreItem, Why, judge,
+    smallest_case,
 };
 
+const NAME: &str = "one line of time";
 const SECOND: u64 = 1_000_000;
 const HOLD_MS: i64 = 10_000;
 
@@ -84,6 +86,19 @@ impl Shop {
     }
 
     fn told(&self) -> (bool, Lines) {
+        self.with(|evidence| {
+            let verdict = judge(evidence);
+            (verdict.check(NAME).unwrap().ok, verdict.lines)
+        })
+    }
+
+    /// Users and kinds of the smallest case.
+    fn smallest(&self) -> Vec<(String, Op)> {
+        let case = self.with(|evidence| smallest_case(evidence, NAME)).unwrap();
+        case.iter().map(|entry| (entry.user.to_string(), entry.op)).collect()
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&Evidence<'_>) -> T) -> T {
         let history = History::from_entries(self.entries.clone());
         let item = ItemView {
             id: "a".to_owned(),
@@ -113,18 +128,22 @@ impl Shop {
         let orders = self.orders.clone();
         let books = Books { items: vec![stored], orders, ..Books::default() };
         let scope = self.scope;
-        let verdict = judge(&Evidence { history: &history, ledger: &ledger, books: &books, scope });
-        (verdict.check("one line of time").unwrap().ok, verdict.lines)
+        look(&Evidence { history: &history, ledger: &ledger, books: &books, scope })
     }
 
     fn holds(&self) {
         let (ok, lines) = self.told();
-        assert!(ok, "{:?}", self.entries);
+        assert!(ok, "{} entries, the last {:?}", self.entries.len(), self.entries.last());
         assert_eq!((lines.searched, lines.not_searched), (1, vec![]));
     }
 
     fn breaks(&self) {
-        assert!(!self.told().0, "{:?}", self.entries);
+        assert!(
+            !self.told().0,
+            "{} entries, the last {:?}",
+            self.entries.len(),
+            self.entries.last()
+        );
     }
 
     fn left_out(&self, why: Why) {
@@ -261,4 +280,22 @@ fn strangers_take_units() {
     shop.sells(2, 9 * SECOND, "pending_payment", 1);
     shop.entries.truncate(1);
     shop.holds();
+}
+
+/// Proves that the smallest case is the few answers that cannot all be true, out of hundreds; and that it is not one
+/// that is false only because others were left out.
+#[test]
+fn the_smallest_line() {
+    let mut shop = Shop::new(1);
+    for n in 0..100 {
+        shop.sells(n, SECOND + n * 10_000, "cancelled", 2);
+        shop.entry(Op::Cancel, n, SECOND + n * 10_000 + 2_000, Seen::Ok);
+        shop.sold_out(1_000 + n, SECOND + n * 10_000);
+    }
+    shop.holds();
+    for n in [500, 501] {
+        shop.sells(n, 9 * SECOND + n, "pending_payment", 1);
+    }
+    let of = |n: u64| (format!("u{n}"), Op::Reserve);
+    assert_eq!(shop.smallest(), [of(500), of(501)]);
 }
