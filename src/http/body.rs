@@ -5,19 +5,27 @@ use std::marker::PhantomData;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Limited};
+use hyper::Version;
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
+use super::answer::Answer;
 use super::problem::Problem;
 use super::request::Head;
 use crate::limits;
 
-/// Reads a whole body.
-pub(super) async fn read(head: &Head, body: Incoming, max: usize) -> Result<Bytes, Problem> {
+/// Reads a whole body of JSON. One that the head alone refuses is not asked for: with its first read
+/// hyper invites whoever waits for `100 Continue`.
+pub(super) async fn read(head: &Head, body: &mut Incoming, max: usize) -> Result<Bytes, Problem> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
+    }
+    if announced(head).is_none_or(|length| length <= max as u64) {
+        check_media_type(head)?;
+    } else if waits(head) {
+        return Err(Problem::BodyTooLarge { max });
     }
     match tokio::time::timeout(head.body_within, read_or_discard(head, body, max)).await {
         Ok(read) => read,
@@ -25,26 +33,51 @@ pub(super) async fn read(head: &Head, body: Incoming, max: usize) -> Result<Byte
     }
 }
 
-/// Takes a body from the wire that nobody wants, as far as that is bearable: what follows it on the
-/// connection can then be read. hyper takes what is there already, and ends the connection otherwise,
-/// so how a refusal ends would depend on how the body was cut into packets.
-pub(super) async fn discard(head: &Head, body: Incoming) {
-    if head.has_body {
-        let mut body = Limited::new(body, limits::BODY_BYTES_MAX);
-        let all = async { while let Some(Ok(_)) = body.frame().await {} };
-        // What is not there in time is not waited for; the connection ends with the refusal.
-        let _ = tokio::time::timeout(head.body_within, all).await;
+/// Leaves a body behind that nobody has read to its end: it is taken from the wire, so that what follows it
+/// on the connection can be read, or the answer says that the connection ends. By itself hyper takes
+/// what is there already, and ends the connection otherwise without a word: the next request on it would be
+/// lost.
+pub(super) async fn leave(head: &Head, body: &mut Incoming, answer: &mut Answer) {
+    if answer.headers().contains_key(CONNECTION) || discard(head, body).await {
+        return;
     }
+    // In HTTP/2 a request ends by itself.
+    if head.version != Version::HTTP_2 {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Takes what is left of a body from the wire, as far as that is bearable. Whether it has come to its end.
+async fn discard(head: &Head, body: &mut Incoming) -> bool {
+    let is_bearable = announced(head).is_none_or(|length| length <= limits::BODY_BYTES_MAX as u64);
+    // Whoever waits to be invited would be, and for nothing.
+    if !is_bearable || waits(head) {
+        return false;
+    }
+    let mut rest = Limited::new(&mut *body, limits::BODY_BYTES_MAX);
+    let all = async { while let Some(Ok(_)) = rest.frame().await {} };
+    // What is not there in time is not waited for.
+    let _ = tokio::time::timeout(head.body_within, all).await;
+    body.is_end_stream()
+}
+
+/// How long the body is by its own word.
+fn announced(head: &Head) -> Option<u64> {
+    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether the client sends the body only when it is told to go on. (Another expectation was refused.)
+fn waits(head: &Head) -> bool {
+    head.headers.contains_key(EXPECT)
 }
 
 /// Keeps a body that fits, and takes one that does not from the wire, as far as that is bearable. A
 /// connection that is closed on unread bytes is reset, and the reset can overtake the refusal: the
 /// client would see a broken connection where it should read what is wrong.
-async fn read_or_discard(head: &Head, mut body: Incoming, max: usize) -> Result<Bytes, Problem> {
-    let announced = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let announced: Option<u64> = announced.and_then(|text| text.parse().ok());
+async fn read_or_discard(head: &Head, body: &mut Incoming, max: usize) -> Result<Bytes, Problem> {
+    let announced = announced(head);
     if announced.is_none_or(|length| length <= max as u64) {
-        match whole(&mut body, max).await {
+        match whole(body, max).await {
             Ok(Some(body)) => return Ok(body),
             Ok(None) => {}
             Err(_) => return Err(Problem::malformed("the body ended early or is not well formed")),
@@ -84,8 +117,7 @@ async fn whole(body: &mut Incoming, max: usize) -> Result<Option<Bytes>, hyper::
 }
 
 /// Parses a body as the JSON that a route takes.
-pub(super) fn parse<'b, T: Deserialize<'b>>(head: &Head, body: &'b [u8]) -> Result<T, Problem> {
-    check_media_type(head)?;
+pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Problem> {
     let parsed: Result<Object<T>, _> = serde_json::from_slice(body);
     parsed.map(|object| object.0).map_err(|error| Problem::malformed(error.to_string()))
 }

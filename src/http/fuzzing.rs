@@ -23,8 +23,7 @@ fn head() -> Head {
 
 /// The body of a reservation. What is taken has as many lines as it may, each item once.
 pub fn reservation(bytes: &[u8]) {
-    let head = head();
-    let Ok(wish) = body::parse(&head, bytes) else { return };
+    let Ok(wish) = body::parse(bytes) else { return };
     let Ok(lines) = read_wish(wish) else { return };
     assert!((1..=limits::LINES_PER_RESERVATION_MAX).contains(&lines.len()));
     for (at, line) in lines.iter().enumerate() {

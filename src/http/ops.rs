@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
@@ -132,52 +132,46 @@ impl Ops {
     }
 
     /// What operators ask.
-    async fn operate(&self, head: Head, body: Incoming, admin: &Admin) -> Result<Answer, Problem> {
+    async fn operate(
+        &self,
+        head: &Head,
+        body: &mut Incoming,
+        admin: &Admin,
+    ) -> Result<Answer, Problem> {
         let method = head.read_as();
         if method != Method::GET && !admin.may_change() {
-            body::discard(&head, body).await;
             return Err(Problem::Forbidden);
         }
-        let path = head.uri.path().to_owned();
-        let Some(route) = self.router.route(&path) else {
-            body::discard(&head, body).await;
-            return Err(Problem::NotFound);
-        };
+        let route = self.router.route(head.uri.path()).ok_or(Problem::NotFound)?;
         if method != Method::GET
             && !route.goes_on()
             && let Some(switch) = self.switches.against_changes()
         {
-            body::discard(&head, body).await;
             return Err(Problem::SwitchedOff(switch));
         }
         match (&route, method) {
             (Route::Sales, Method::GET) => self.list_sales().await,
-            (Route::Sales, Method::POST) => self.create_sale(&head, body, admin).await,
+            (Route::Sales, Method::POST) => self.create_sale(head, body, admin).await,
             (Route::Sale { sale }, Method::GET) => self.show_sale(sale).await,
             (Route::ArchiveSale { sale }, Method::POST) => self.archive_sale(sale, admin).await,
             (Route::MoveSale { sale, step }, Method::POST) => {
                 self.move_sale(sale, step, admin).await
             }
             (Route::Restock { sale, item }, Method::POST) => {
-                self.restock((sale, item), &head, body, admin).await
+                self.restock((sale, item), head, body, admin).await
             }
-            (Route::Confirm { id }, Method::POST) => self.confirm(id, &head, body).await,
-            (Route::Cancel { id }, Method::POST) => self.cancel(id, &head, body, admin).await,
+            (Route::Confirm { id }, Method::POST) => self.confirm(id, head, body).await,
+            (Route::Cancel { id }, Method::POST) => self.cancel(id, head, body, admin).await,
             (Route::Switches, Method::GET) => Ok(self.list_switches()),
-            (Route::Switch { name }, Method::PUT) => {
-                self.set_switch(name, &head, body, admin).await
-            }
-            (Route::AuditLog, Method::GET) => self.audit_log(&head).await,
-            (Route::DeadLetters, Method::GET) => self.dead_letters(&head).await,
+            (Route::Switch { name }, Method::PUT) => self.set_switch(name, head, body, admin).await,
+            (Route::AuditLog, Method::GET) => self.audit_log(head).await,
+            (Route::DeadLetters, Method::GET) => self.dead_letters(head).await,
             (Route::DeadLetter { id }, Method::GET) => self.show_dead_letter(id).await,
             (Route::DeadLetter { id }, Method::DELETE) => self.drop_dead_letter(id, admin).await,
             (Route::RetryDeadLetter { id }, Method::POST) => {
                 self.retry_dead_letter(id, admin).await
             }
-            (route, _) => {
-                body::discard(&head, body).await;
-                Err(Problem::MethodNotAllowed { allow: route.allow() })
-            }
+            (route, _) => Err(Problem::MethodNotAllowed { allow: route.allow() }),
         }
     }
 
@@ -197,25 +191,20 @@ impl Service for Ops {
         _peer: SocketAddr,
         request: Request<Incoming>,
     ) -> Response<Full<bytes::Bytes>> {
-        let (head, body) = Head::of(request);
+        let (head, mut body) = Head::of(request);
         let request_id = head.request_id();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let mut actor = None;
         let answered = if !path.starts_with("/admin") {
-            let told = self.tell(&head).await;
-            body::discard(&head, body).await;
-            told
+            self.tell(&head).await
         } else {
             match self.admit(&head) {
                 Ok(admin) => {
-                    let answered = self.operate(head, body, &admin).await;
+                    let answered = self.operate(&head, &mut body, &admin).await;
                     actor = Some(admin.name);
                     answered
                 }
-                Err(problem) => {
-                    body::discard(&head, body).await;
-                    Err(problem)
-                }
+                Err(problem) => Err(problem),
             }
         };
         let mut answer = answered.unwrap_or_else(|problem| problem.into_answer(self.clock.now()));
@@ -227,6 +216,10 @@ impl Service for Ops {
         let policy = HeaderValue::from_static("default-src 'none'");
         answer.headers_mut().insert(hyper::header::CONTENT_SECURITY_POLICY, policy);
         answer.headers_mut().insert(REQUEST_ID, request_id);
+        // Last: whoever goes meanwhile has operated all the same.
+        if !body.is_end_stream() {
+            body::leave(&head, &mut body, &mut answer).await;
+        }
         answer
     }
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderName, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
@@ -94,12 +94,13 @@ pub struct Parts {
 }
 
 /// A request on its way through a handler.
-struct Call {
+struct Call<'r> {
     peer: SocketAddr,
     /// By which address its sender is limited, if by any.
     client: Option<IpAddr>,
-    head: Head,
-    body: Incoming,
+    head: &'r Head,
+    /// Whoever does not want it leaves it.
+    body: &'r mut Incoming,
 }
 
 impl Public {
@@ -133,28 +134,20 @@ impl Public {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    async fn dispatch(&self, route: Option<Route<'_>>, call: Call) -> Result<Answer, Problem> {
+    async fn dispatch(&self, route: Option<Route<'_>>, call: Call<'_>) -> Result<Answer, Problem> {
         call.head.check()?;
-        if let Some(answer) = self.cors.preflight(&call.head) {
+        if let Some(answer) = self.cors.preflight(call.head) {
             return Ok(answer);
         }
-        let Some(route) = route else {
-            body::discard(&call.head, call.body).await;
-            return Err(Problem::NotFound);
-        };
-        // HEAD is GET; hyper leaves the body out.
-        let method = match call.head.method {
-            Method::HEAD => Method::GET,
-            ref method => method.clone(),
-        };
-        match (&route, method) {
+        let Some(route) = route else { return Err(Problem::NotFound) };
+        match (&route, call.head.read_as()) {
             (Route::Sales, Method::GET) => {
                 self.admit_read(&call, None)?;
-                Ok(self.list_sales(&call.head))
+                Ok(self.list_sales(call.head))
             }
             (Route::Sale { sale }, Method::GET) => {
                 self.admit_read(&call, None)?;
-                self.show_sale(sale, &call.head)
+                self.show_sale(sale, call.head)
             }
             (Route::Reservations { sale }, Method::POST) => self.reserve(sale, call).await,
             (Route::Reservation { id }, Method::GET) => self.show_reservation(id, call).await,
@@ -176,21 +169,18 @@ impl Public {
             (Route::Health, Method::GET) => {
                 Ok(answer::value(StatusCode::OK, &json!({ "status": "ok" })))
             }
-            (route, _) => {
-                body::discard(&call.head, call.body).await;
-                Err(Problem::MethodNotAllowed { allow: route.allow() })
-            }
+            (route, _) => Err(Problem::MethodNotAllowed { allow: route.allow() }),
         }
     }
 
     /// Who reads, or cancels; a refusal if they do it too often.
-    fn reader(&self, call: &Call) -> Result<UserId, Problem> {
-        let user = self.identity.require(call.peer.ip(), &call.head)?;
+    fn reader(&self, call: &Call<'_>) -> Result<UserId, Problem> {
+        let user = self.identity.require(call.peer.ip(), call.head)?;
         self.admit_read(call, Some(&user))?;
         Ok(user)
     }
 
-    fn admit_read(&self, call: &Call, user: Option<&UserId>) -> Result<(), Problem> {
+    fn admit_read(&self, call: &Call<'_>, user: Option<&UserId>) -> Result<(), Problem> {
         let asking = Asking { user: user.map(UserId::as_str), client: call.client, sale: None };
         Ok(self.buckets.admit_read(asking)?)
     }
@@ -243,16 +233,15 @@ impl Service for Public {
         request: Request<Incoming>,
     ) -> Response<Full<bytes::Bytes>> {
         let started = Instant::now();
-        let (mut head, body) = Head::of(request);
+        let (mut head, mut body) = Head::of(request);
         head.body_within = self.body_within;
         let request_id = head.request_id();
         let origin = head.headers.get(ORIGIN).cloned();
         let traceparent = head.headers.get(TRACEPARENT).cloned();
-        let path = head.uri.clone();
-        let route = self.router.route(path.path());
+        let route = self.router.route(head.uri.path());
         let meter = self.meter.of(route.as_ref());
         let client = self.clients.address(peer.ip(), &head.headers);
-        let call = Call { peer, client, head, body };
+        let call = Call { peer, client, head: &head, body: &mut body };
         let mut answer = match self.dispatch(route, call).await {
             Ok(answer) => answer,
             Err(problem) => {
@@ -261,6 +250,9 @@ impl Service for Public {
                 problem.into_answer(self.clock.now())
             }
         };
+        if !body.is_end_stream() {
+            body::leave(&head, &mut body, &mut answer).await;
+        }
         meter.record(answer.status(), started.elapsed());
         self.cors.label(origin.as_ref(), &mut answer);
         let headers = answer.headers_mut();

@@ -70,5 +70,6 @@ mod switches;
 mod sync_order;
 mod three_gateways;
 mod tls;
+mod unread_bodies;
 mod windows;
 mod writer;

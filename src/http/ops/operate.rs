@@ -49,11 +49,11 @@ impl Ops {
     pub(super) async fn create_sale(
         &self,
         head: &Head,
-        body: Incoming,
+        body: &mut Incoming,
         admin: &Admin,
     ) -> Result<Answer, Problem> {
         let body = body::read(head, body, limits::OPS_BODY_BYTES_MAX).await?;
-        let value: Value = body::parse(head, &body)?;
+        let value: Value = body::parse(&body)?;
         let definition = SaleDefinition::from_json(&value).map_err(Problem::InvalidSale)?;
         let (report, created) = self.gate.create_sale(definition, admin.name.clone()).await?;
         let status = if created { StatusCode::CREATED } else { StatusCode::OK };
@@ -105,11 +105,11 @@ impl Ops {
         &self,
         (sale, item): (&str, &str),
         head: &Head,
-        body: Incoming,
+        body: &mut Incoming,
         admin: &Admin,
     ) -> Result<Answer, Problem> {
         let body = body::read(head, body, limits::BODY_BYTES_MAX).await?;
-        let Restock { delta, reason } = body::parse(head, &body)?;
+        let Restock { delta, reason } = body::parse(&body)?;
         let item = ItemId::parse(item).map_err(|_| Problem::NotFound)?;
         // Without a key every request is a change of its own.
         let key = match key::of_header(head)? {
@@ -135,10 +135,10 @@ impl Ops {
         &self,
         id: &str,
         head: &Head,
-        body: Incoming,
+        body: &mut Incoming,
     ) -> Result<Answer, Problem> {
         let body = body::read(head, body, limits::BODY_BYTES_MAX).await?;
-        let Payment { payment_ref } = body::parse(head, &body)?;
+        let Payment { payment_ref } = body::parse(&body)?;
         let payment = PaymentRef::parse(&payment_ref)
             .map_err(|invalid| Problem::malformed(format!("payment_ref {invalid}")))?;
         let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
@@ -150,12 +150,12 @@ impl Ops {
         &self,
         id: &str,
         head: &Head,
-        body: Incoming,
+        body: &mut Incoming,
         admin: &Admin,
     ) -> Result<Answer, Problem> {
         let body = body::read(head, body, limits::BODY_BYTES_MAX).await?;
         let restock =
-            if body.is_empty() { true } else { body::parse::<Cancellation>(head, &body)?.restock };
+            if body.is_empty() { true } else { body::parse::<Cancellation>(&body)?.restock };
         let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
         let reservation = self.gate.cancel_for_operator(id, admin.name.clone(), restock).await?;
         Ok(self.settled(&reservation, json!({})))

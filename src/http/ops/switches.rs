@@ -31,12 +31,12 @@ impl Ops {
         &self,
         name: &str,
         head: &Head,
-        body: Incoming,
+        body: &mut Incoming,
         admin: &Admin,
     ) -> Result<Answer, Problem> {
         let switch = Switch::parse(name).ok_or(Problem::NotFound)?;
         let body = body::read(head, body, limits::BODY_BYTES_MAX).await?;
-        let Wanted { on, reason } = body::parse(head, &body)?;
+        let Wanted { on, reason } = body::parse(&body)?;
         let most = limits::REASON_BYTES_MAX;
         if !(1..=most).contains(&reason.len()) {
             return Err(Problem::malformed(format!("reason must be 1 to {most} bytes long")));

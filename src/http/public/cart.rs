@@ -42,7 +42,7 @@ const GUEST: &str = "guest-";
 const GUEST_RANDOM_MIN: usize = 16;
 
 impl Public {
-    pub(super) async fn show_cart(&self, call: Call) -> Result<Answer, Problem> {
+    pub(super) async fn show_cart(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let user = self.reader(&call)?;
         let reading = match self.carts.get(&user) {
             Ok(cart) => return Ok(shown(&cart)),
@@ -53,24 +53,24 @@ impl Public {
         Ok(shown(&cart))
     }
 
-    pub(super) async fn put_in_cart(&self, item: &str, call: Call) -> Result<Answer, Problem> {
+    pub(super) async fn put_in_cart(&self, item: &str, call: Call<'_>) -> Result<Answer, Problem> {
         self.fill_cart(item, call, |item, quantity| CartChange::Put { item, quantity }).await
     }
 
-    pub(super) async fn add_to_cart(&self, item: &str, call: Call) -> Result<Answer, Problem> {
+    pub(super) async fn add_to_cart(&self, item: &str, call: Call<'_>) -> Result<Answer, Problem> {
         self.fill_cart(item, call, |item, quantity| CartChange::Add { item, quantity }).await
     }
 
     async fn fill_cart(
         &self,
         item: &str,
-        call: Call,
+        call: Call<'_>,
         change: impl FnOnce(ItemId, u32) -> CartChange,
     ) -> Result<Answer, Problem> {
-        let user = self.identity.require(call.peer.ip(), &call.head)?;
-        let expected = if_match(&call.head)?;
-        let body = body::read(&call.head, call.body, limits::BODY_BYTES_MAX).await?;
-        let wanted: Wanted = body::parse(&call.head, &body)?;
+        let user = self.identity.require(call.peer.ip(), call.head)?;
+        let expected = if_match(call.head)?;
+        let body = body::read(call.head, call.body, limits::BODY_BYTES_MAX).await?;
+        let wanted: Wanted = body::parse(&body)?;
         let quantity = wanted.quantity.within(limits::CART_QUANTITY_MAX)?;
         let item = ItemId::parse(item).map_err(|_| Problem::NotFound)?;
         if !self.gate.catalog().has_item(&item) {
@@ -79,25 +79,29 @@ impl Public {
         self.change_cart(user, call.client, expected, change(item, quantity)).await
     }
 
-    pub(super) async fn take_out_of_cart(&self, item: &str, call: Call) -> Result<Answer, Problem> {
-        let user = self.identity.require(call.peer.ip(), &call.head)?;
-        let expected = if_match(&call.head)?;
+    pub(super) async fn take_out_of_cart(
+        &self,
+        item: &str,
+        call: Call<'_>,
+    ) -> Result<Answer, Problem> {
+        let user = self.identity.require(call.peer.ip(), call.head)?;
+        let expected = if_match(call.head)?;
         let item = ItemId::parse(item).map_err(|_| Problem::NotFound)?;
         self.change_cart(user, call.client, expected, CartChange::Remove { item }).await
     }
 
-    pub(super) async fn clear_cart(&self, call: Call) -> Result<Answer, Problem> {
-        let user = self.identity.require(call.peer.ip(), &call.head)?;
-        let expected = if_match(&call.head)?;
+    pub(super) async fn clear_cart(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let user = self.identity.require(call.peer.ip(), call.head)?;
+        let expected = if_match(call.head)?;
         self.change_cart(user, call.client, expected, CartChange::Clear).await
     }
 
     /// A guest has logged in: what they had put into their cart comes into the user's.
-    pub(super) async fn merge_carts(&self, call: Call) -> Result<Answer, Problem> {
-        let user = self.identity.require(call.peer.ip(), &call.head)?;
-        let expected = if_match(&call.head)?;
-        let body = body::read(&call.head, call.body, limits::BODY_BYTES_MAX).await?;
-        let wanted: Merge = body::parse(&call.head, &body)?;
+    pub(super) async fn merge_carts(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let user = self.identity.require(call.peer.ip(), call.head)?;
+        let expected = if_match(call.head)?;
+        let body = body::read(call.head, call.body, limits::BODY_BYTES_MAX).await?;
+        let wanted: Merge = body::parse(&body)?;
         let guest = UserId::parse(&wanted.guest_id).ok();
         // Nobody empties the cart of a user by naming them.
         let is_guest = |guest: &UserId| {

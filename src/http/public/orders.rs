@@ -11,7 +11,7 @@ use crate::sale::ReservationId;
 
 impl Public {
     /// Newest first, in pages: `?limit=` and `?after=`, which is the last page's `next`.
-    pub(super) async fn list_orders(&self, call: Call) -> Result<Answer, Problem> {
+    pub(super) async fn list_orders(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let user = self.reader(&call)?;
         let most = limits::ORDERS_PAGE_MAX;
         let limit = call.head.number("limit", most, 1..=most)?;
@@ -30,10 +30,10 @@ impl Public {
             let orders: Vec<Value> = orders.iter().map(Order::to_json).collect();
             Ok(json!({ "orders": orders, "next": next }).to_string().into())
         };
-        self.read(user, &call.head, || self.store_guard.is_refusing(), read).await
+        self.read(user, call.head, || self.store_guard.is_refusing(), read).await
     }
 
-    pub(super) async fn show_order(&self, id: &str, call: Call) -> Result<Answer, Problem> {
+    pub(super) async fn show_order(&self, id: &str, call: Call<'_>) -> Result<Answer, Problem> {
         let user = self.reader(&call)?;
         let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
         let asker = user.clone();
@@ -41,6 +41,6 @@ impl Public {
             let order = self.read_store(|store| store.order(asker, id)).await?;
             Ok(order.ok_or(Problem::NotFound)?.to_json().to_string().into())
         };
-        self.read(user, &call.head, || self.store_guard.is_refusing(), read).await
+        self.read(user, call.head, || self.store_guard.is_refusing(), read).await
     }
 }

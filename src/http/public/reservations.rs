@@ -98,15 +98,18 @@ impl Quantity {
 }
 
 impl Public {
-    pub(super) async fn reserve(&self, sale: &str, call: Call) -> Result<Answer, Problem> {
+    pub(super) async fn reserve(&self, sale: &str, call: Call<'_>) -> Result<Answer, Problem> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Problem::Draining);
         }
         let Call { peer, client, head, body } = call;
-        let user = self.identity.of_headers(peer.ip(), &head)?;
-        let key = key::of_header(&head)?;
-        let body = body::read(&head, body, limits::BODY_BYTES_MAX).await?;
-        let wish: Wish<'_> = body::parse(&head, &body)?;
+        let user = self.identity.of_headers(peer.ip(), head)?;
+        if user.is_none() && !self.identity.reads_body() {
+            return Err(Problem::IdentityRequired);
+        }
+        let key = key::of_header(head)?;
+        let body = body::read(head, body, limits::BODY_BYTES_MAX).await?;
+        let wish: Wish<'_> = body::parse(&body)?;
         let (user, key) = self.identify(&wish, user, key)?;
         let purchase = Purchase { user, client, key, lines: lines(wish)? };
         let granted = match self.switches.against_reservations() {
@@ -166,7 +169,11 @@ impl Public {
         answer
     }
 
-    pub(super) async fn show_reservation(&self, id: &str, call: Call) -> Result<Answer, Problem> {
+    pub(super) async fn show_reservation(
+        &self,
+        id: &str,
+        call: Call<'_>,
+    ) -> Result<Answer, Problem> {
         let user = self.reader(&call)?;
         let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
         let asker = user.clone();
@@ -174,10 +181,10 @@ impl Public {
             let reservation = self.gate.find(asker, id).await?;
             Ok(self.shown(&reservation).into())
         };
-        self.read(user, &call.head, || self.gate.is_refusing(id), read).await
+        self.read(user, call.head, || self.gate.is_refusing(id), read).await
     }
 
-    pub(super) async fn cancel(&self, id: &str, call: Call) -> Result<Answer, Problem> {
+    pub(super) async fn cancel(&self, id: &str, call: Call<'_>) -> Result<Answer, Problem> {
         let user = self.reader(&call)?;
         let id = ReservationId::parse(id).ok_or(Problem::NotFound)?;
         if let Some(switch) = self.switches.against_changes() {
@@ -185,7 +192,7 @@ impl Public {
         }
         let cancelled = self.gate.cancel(user.clone(), id).await;
         // Cancelled or not, or perhaps: what was read before does not say.
-        self.kept.forget(user, &call.head);
+        self.kept.forget(user, call.head);
         Ok(answer::json(StatusCode::OK, self.shown(&cancelled?)))
     }
 
