@@ -7,12 +7,16 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::limits;
 
-/// Signature, version, family and length.
+/// Signature, version and command, family, and length.
 const FIXED_BYTES: usize = 16;
+/// Which of them says version and command, and what it says where the proxy speaks for itself.
+const COMMAND: usize = 12;
+const LOCAL: u8 = 0x20;
 const VERSION_2: ParseConfig = ParseConfig { include_tlvs: false, allow_v1: false, allow_v2: true };
 
 /// Reads the header and not a byte more. `None`: there is no valid one; the inner `None`: the proxy
-/// speaks for itself.
+/// speaks for itself. Whom a proxy brings without an address (of a local socket, say, or of a family that it
+/// does not tell) is not the proxy, and nobody whom anything could be counted against.
 ///
 /// Not cancel-safe: what was read is lost, and so is the connection.
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Option<SocketAddr>> {
@@ -20,12 +24,12 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Option
     stream.read_exact(&mut header[..FIXED_BYTES]).await.ok()?;
     let length = FIXED_BYTES + usize::from(u16::from_be_bytes([header[14], header[15]]));
     stream.read_exact(header.get_mut(FIXED_BYTES..length)?).await.ok()?;
-    let (header, read) = ProxyHeader::parse(&header[..length], VERSION_2).ok()?;
+    let (parsed, read) = ProxyHeader::parse(&header[..length], VERSION_2).ok()?;
     if read != length {
         return None;
     }
-    match header.proxied_address() {
-        None => Some(None),
+    match parsed.proxied_address() {
+        None => (header[COMMAND] == LOCAL).then_some(None),
         Some(address) if address.protocol == Protocol::Stream => Some(Some(address.source)),
         Some(_) => None,
     }
@@ -68,7 +72,7 @@ mod tests {
     }
 
     /// Proves that whatever is not such a header is none: cut short anywhere, any bit of its fixed part
-    /// wrong, too long, of version 1, or plain HTTP.
+    /// wrong, too long, of version 1, or plain HTTP; or of a peer without an address.
     #[tokio::test]
     async fn bad_headers() {
         let good = header("192.0.2.1:4711", "192.0.2.2:80");
@@ -89,7 +93,12 @@ mod tests {
         long.resize(FIXED_BYTES + 0xffff, 0);
         let first = b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n".to_vec();
         let plain = b"GET /v1/time HTTP/1.1\r\nHost: h\r\n\r\n".to_vec();
-        for bad in [datagram, short, long, first, plain] {
+        let mut untold = good[..FIXED_BYTES].to_vec();
+        (untold[13], untold[15]) = (0x00, 0);
+        let mut unix = good.clone();
+        (unix[13], unix[15]) = (0x31, 216);
+        unix.resize(FIXED_BYTES + 216, 0);
+        for bad in [datagram, short, long, first, plain, untold, unix] {
             assert_eq!(of(&bad).await, None, "{bad:?}");
         }
     }
