@@ -61,6 +61,23 @@ async fn discard(head: &Head, body: &mut Incoming) -> bool {
     body.is_end_stream()
 }
 
+/// Whether a body comes where none may. In HTTP/2 a request without one may end with a frame of its own that
+/// is empty, or trailers (RFC 9113 §8.1): only what comes next tells. One that never ends has one.
+pub(super) async fn follows(head: &Head, body: &mut Incoming) -> bool {
+    if announced(head).is_some_and(|length| length > 0) {
+        return true;
+    }
+    let has_content = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            if frame.data_ref().is_some_and(|data| !data.is_empty()) {
+                return true;
+            }
+        }
+        false
+    };
+    tokio::time::timeout(head.body_within, has_content).await.unwrap_or(true)
+}
+
 /// How long the body is by its own word.
 fn announced(head: &Head) -> Option<u64> {
     head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()

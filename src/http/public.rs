@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderName, ORIGIN};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -235,6 +235,9 @@ impl Service for Public {
         let started = Instant::now();
         let (mut head, mut body) = Head::of(request);
         head.body_within = self.body_within;
+        if head.version == Version::HTTP_2 && head.has_body && !head.takes_body() {
+            head.has_body = body::follows(&head, &mut body).await;
+        }
         let request_id = head.request_id();
         let origin = head.headers.get(ORIGIN).cloned();
         let traceparent = head.headers.get(TRACEPARENT).cloned();

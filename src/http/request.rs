@@ -37,6 +37,11 @@ impl Head {
         (head, body)
     }
 
+    /// Whether a request of this method may have a body.
+    pub(super) fn takes_body(&self) -> bool {
+        matches!(self.method, Method::POST | Method::PUT | Method::PATCH)
+    }
+
     /// What is wrong with any request of this form, whatever it asks for.
     pub(super) fn check(&self) -> Result<(), Problem> {
         sound::check(self)

@@ -151,8 +151,7 @@ fn check_names(head: &Head) -> Result<(), Problem> {
 /// hyper refuses lengths that differ or are no numbers, and codings that do not end in `chunked`.
 /// `Content-Length` beside `Transfer-Encoding` it takes away, so that here both are the latter.
 fn check_framing(head: &Head) -> Result<(), Problem> {
-    let takes_body = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
-    if head.has_body && !takes_body {
+    if head.has_body && !head.takes_body() {
         return Err(Problem::Unsound("a request of this method has no body"));
     }
     if head.headers.contains_key(TRANSFER_ENCODING) {
