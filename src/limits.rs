@@ -98,6 +98,9 @@ pub const REQUEST_READ_MS_MAX: u64 = 9_000;
 pub const TIMEOUT_MS_MIN: u64 = 100;
 /// See [`TIMEOUT_MS_MIN`].
 pub const TIMEOUT_MS_MAX: u64 = 86_400_000;
+/// A client that has said its end while its request is under way may wait for the answer, or have gone. After
+/// so long it has gone: what it asked for is not begun any more.
+pub const HALF_CLOSED_MS: u64 = 100;
 /// A connection that we end still takes what comes for so long, and so many bytes of it.
 pub const LINGER_MS: u64 = 500;
 /// See [`LINGER_MS`].

@@ -37,6 +37,8 @@ pub(super) struct Awaited<T> {
     alarm: Alarm,
     /// The alarm is set for a rest; the silence ends then.
     idle_until: Option<Instant>,
+    /// The peer has said its end during this request, by its number: the alarm is set for that.
+    half_closed: Option<u64>,
     /// A write was not taken.
     unsent: bool,
     /// Bytes that were read and are still to be given.
@@ -54,6 +56,7 @@ impl<T> Awaited<T> {
             awaited: None,
             alarm: Alarm::default(),
             idle_until: None,
+            half_closed: None,
             unsent: false,
             unread: Bytes::new(),
             lingered: None,
@@ -93,6 +96,19 @@ impl<T> Awaited<T> {
             ready!(self.alarm.poll(context));
         }
         Poll::Ready(())
+    }
+
+    /// Ready once the peer's end is to be told. hyper gives up a request on whose connection it finds one.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.pulse.order() != Order::InTurn || self.pulse.phase() != Phase::Busy {
+            return Poll::Ready(());
+        }
+        let request = Some(self.pulse.begun());
+        if self.half_closed != request {
+            self.half_closed = request;
+            self.alarm.set(Instant::now() + Duration::from_millis(limits::HALF_CLOSED_MS));
+        }
+        self.alarm.poll(context)
     }
 
     fn too_late() -> io::Error {
@@ -146,6 +162,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Awaited<T> {
         }
         if buffer.filled().len() > before {
             self.pulse.stirs();
+        } else if matches!(read, Poll::Ready(Ok(()))) {
+            ready!(self.poll_end(context));
         }
         // A head in turn is bounded by its size. Where requests come at once, bytes that are none
         // could come without a pause, for ever.
@@ -178,6 +196,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Awaited<T> {
             // Whatever it says, the next read says again.
             self.arm();
             let _ = self.alarm.poll(context);
+            if self.half_closed.take().is_some() {
+                // It has its answer. The next read tells its end.
+                context.waker().wake_by_ref();
+            }
         }
         flushed
     }

@@ -156,10 +156,10 @@ impl<S: Service> Front<S> {
         let service = Arc::clone(&self.service);
         let turns = Arc::clone(&pulse);
         let mut answer = service_fn(move |request| {
-            let (service, pulse) = (Arc::clone(&service), Arc::clone(&turns));
+            // Before hyper looks whether the client is still there.
+            let (service, turn) = (Arc::clone(&service), turns.begin());
             // hyper keeps room for a whole one of these as long as the connection is open.
             Box::pin(async move {
-                let turn = pulse.begin();
                 let only_head = order == Order::AtOnce && request.method() == Method::HEAD;
                 let mut answer = service.answer(peer, request).await;
                 if only_head {
@@ -349,6 +349,19 @@ mod tests {
     #[derive(Default)]
     struct Greeting(AtomicUsize);
 
+    /// Never answers.
+    struct Mute;
+
+    impl Service for Mute {
+        async fn answer(
+            self: Arc<Self>,
+            _: SocketAddr,
+            _: Request<Incoming>,
+        ) -> Response<Full<Bytes>> {
+            std::future::pending().await
+        }
+    }
+
     impl Service for Greeting {
         async fn answer(
             self: Arc<Self>,
@@ -362,14 +375,20 @@ mod tests {
 
     const HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
-    fn front(service: &Arc<Greeting>) -> Front<Greeting> {
+    fn front<S: Service>(service: &Arc<S>) -> Front<S> {
         let tuning = Tuning::public(&HttpSettings::default(), Vec::new(), 1, &Metrics::new());
         Front::new(Arc::clone(service), tuning)
     }
 
     /// The peer's end of a connection, its task, and the listener's stage.
     fn open() -> (DuplexStream, JoinHandle<()>, watch::Sender<Stage>) {
-        let front = front(&Arc::default());
+        open_to(&Arc::<Greeting>::default())
+    }
+
+    fn open_to<S: Service>(
+        service: &Arc<S>,
+    ) -> (DuplexStream, JoinHandle<()>, watch::Sender<Stage>) {
+        let front = front(service);
         let (ours, theirs) = tokio::io::duplex(4096);
         let (stage, stages) = watch::channel(Stage::Serve);
         let peer = ([127, 0, 0, 1], 1).into();
@@ -419,7 +438,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_is_no_request() {
         const HALF: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nhalf";
-        let service = Arc::default();
+        let service = Arc::<Greeting>::default();
         let front = front(&service);
         let (ours, mut theirs) = tokio::io::duplex(4096);
         let (_stage, stages) = watch::channel(Stage::Serve);
@@ -442,6 +461,39 @@ mod tests {
             let _ = theirs.write_all(HEAD).await;
         }
         assert_eq!(service.0.load(Ordering::Relaxed), 1);
+    }
+
+    /// Proves that whoever says its end behind its requests is answered, and at once; that one who has had no
+    /// answer for long has gone; and that a connection that rests, or has nothing to answer, ends with it.
+    #[tokio::test(start_paused = true)]
+    async fn half_closed() {
+        for requests in [1, 2, 3] {
+            let (mut theirs, task, _stage) = open();
+            theirs.write_all(&HEAD.repeat(requests)).await.unwrap();
+            theirs.shutdown().await.unwrap();
+            let began = Instant::now();
+            let mut came = String::new();
+            theirs.read_to_string(&mut came).await.unwrap();
+            assert_eq!(came.matches("hello").count(), requests, "{came}");
+            task.await.unwrap();
+            assert_eq!(began.elapsed(), Duration::ZERO, "{requests}");
+        }
+        let (mut theirs, task, _stage) = open_to(&Arc::new(Mute));
+        theirs.write_all(HEAD).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let began = Instant::now();
+        task.await.unwrap();
+        assert_eq!(began.elapsed().as_millis(), limits::HALF_CLOSED_MS.into());
+        for silence in [0, limits::REST_MS / 2, limits::REST_MS * 2] {
+            let (mut theirs, task, _stage) = open();
+            theirs.write_all(HEAD).await.unwrap();
+            answered(&mut theirs).await;
+            sleep(Duration::from_millis(silence)).await;
+            let began = Instant::now();
+            theirs.shutdown().await.unwrap();
+            task.await.unwrap();
+            assert_eq!(began.elapsed(), Duration::ZERO, "{silence} ms after the answer");
+        }
     }
 
     /// Proves that a connection that rests ends with its peer, and with the listener; and gives a last answer
