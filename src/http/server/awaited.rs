@@ -41,6 +41,8 @@ pub(super) struct Awaited<T> {
     half_closed: Option<u64>,
     /// A write was not taken.
     unsent: bool,
+    /// The connection was told to end for its silence (HTTP/2, which has a word for that).
+    told: bool,
     /// Bytes that were read and are still to be given.
     unread: Bytes,
     /// Bytes that were thrown away since the end was said; `None` before that.
@@ -58,6 +60,7 @@ impl<T> Awaited<T> {
             idle_until: None,
             half_closed: None,
             unsent: false,
+            told: false,
             unread: Bytes::new(),
             lingered: None,
         }
@@ -95,7 +98,23 @@ impl<T> Awaited<T> {
             self.alarm.set(until);
             ready!(self.alarm.poll(context));
         }
+        if self.tells() {
+            ready!(self.alarm.poll(context));
+        }
         Poll::Ready(())
+    }
+
+    /// Whether there is still something to do about a patience that is at its end: where requests come at once,
+    /// the connection is told to end, for which it has a moment. This is its own task, which sees that it is
+    /// spent once hyper has nothing more to do.
+    fn tells(&mut self) -> bool {
+        let tells = self.pulse.order() == Order::AtOnce && !self.told;
+        if tells {
+            self.told = true;
+            self.pulse.spend();
+            self.alarm.set(Instant::now() + Duration::from_millis(limits::LINGER_MS));
+        }
+        tells
     }
 
     /// Ready once the peer's end is to be told. hyper gives up a request on whose connection it finds one.
@@ -169,7 +188,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Awaited<T> {
         // could come without a pause, for ever.
         if self.pulse.order() == Order::AtOnce {
             self.arm();
-            if self.alarm.is_over() {
+            if self.alarm.is_over() && !self.tells() {
                 return Poll::Ready(Err(Self::too_late()));
             }
         }
@@ -358,18 +377,20 @@ mod tests {
     }
 
     /// Proves that where requests come at once, bytes without a request neither begin a head nor
-    /// keep the connection.
+    /// keep the connection, which is told to end a moment before it is cut.
     #[tokio::test(start_paused = true)]
     async fn bytes_without_a_request() {
         let (mut ours, theirs, pulse) = pair(Order::AtOnce);
         pulse.begin().end();
         let trickle = trickle(theirs);
-        assert_eq!(timed_out(&mut ours).await, PATIENCE.idle);
+        let told = tokio::time::timeout(PATIENCE.idle, timed_out(&mut ours)).await;
+        assert!(told.is_err() && pulse.is_spent());
+        assert_eq!(timed_out(&mut ours).await, Duration::from_millis(limits::LINGER_MS));
         drop(ours);
         trickle.await.unwrap();
     }
 
-    /// Proves the same for bytes that come without a pause.
+    /// Proves that bytes that come without a pause do not keep it either.
     #[tokio::test(start_paused = true)]
     async fn bytes_without_a_pause() {
         let (mut ours, mut theirs, pulse) = pair(Order::AtOnce);

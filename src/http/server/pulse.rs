@@ -38,7 +38,7 @@ pub(super) struct Pulse {
     stirring: AtomicBool,
     /// The next answer is the last one.
     ending: AtomicBool,
-    /// The connection has given its last answer.
+    /// The connection has given its last answer, or was silent for too long.
     spent: AtomicBool,
     /// It has nothing to do, and nothing to keep.
     resting: AtomicBool,
@@ -98,6 +98,11 @@ impl Pulse {
         self.ending.store(true, Ordering::Relaxed);
     }
 
+    /// The connection ends with what it is at. Whoever says so wakes its task, or is it.
+    pub(super) fn spend(&self) {
+        self.spent.store(true, Ordering::Relaxed);
+    }
+
     /// Whether an answer was given with which the connection has to end.
     pub(super) fn is_spent(&self) -> bool {
         self.spent.load(Ordering::Relaxed)
@@ -138,7 +143,7 @@ impl Turn {
             || born.elapsed() >= lifetime.age
             || ending.load(Ordering::Relaxed);
         if spent {
-            self.0.spent.store(true, Ordering::Relaxed);
+            self.0.spend();
         }
         spent
     }
