@@ -22,7 +22,7 @@ use tracing::debug;
 
 use super::awaited::{Awaited, Patience};
 use super::crowd::{Crowd, Place};
-use super::pulse::{Lifetime, Order, Pulse};
+use super::pulse::{Lifetime, Order, Phase, Pulse};
 use super::pushed::Pushed;
 use super::{Counts, Service, Stage, Tuning, proxy};
 use crate::http::tls::{self, Handshakes, Tls, TlsStream};
@@ -258,6 +258,19 @@ impl<F: Future<Output = ()>> Bounds<'_, F> {
         self.stopped.is_none()
     }
 
+    /// Whether the next head has begun, on a connection that is kept alive and has to end: it ends with the answer to
+    /// that, or when the rest of the head does not come. hyper would drop what it has read of it. (Of the
+    /// first head it would not, nor of one after a rest.)
+    fn is_asked(&self) -> bool {
+        let asked = self.pulse.order() == Order::InTurn
+            && self.pulse.begun() > 0
+            && self.pulse.phase() == Phase::Head;
+        if asked {
+            self.pulse.end();
+        }
+        asked
+    }
+
     /// Runs a connection to its end, which is near once it is spent or the listener stops, or until it
     /// may rest.
     async fn run<C: Future>(
@@ -272,7 +285,8 @@ impl<F: Future<Output = ()>> Bounds<'_, F> {
                     return Poll::Ready(Pause::End(Some(ended)));
                 }
                 // An answer that spends the connection comes with a wake-up of this task.
-                if !finishes && (self.pulse.is_spent() || self.is_stopped(context)) {
+                let ends = self.pulse.is_spent() || (self.is_stopped(context) && !self.is_asked());
+                if !finishes && ends {
                     finishes = true;
                     finish(connection.as_mut());
                     continue;
@@ -461,6 +475,39 @@ mod tests {
             let _ = theirs.write_all(HEAD).await;
         }
         assert_eq!(service.0.load(Ordering::Relaxed), 1);
+    }
+
+    /// Proves that a head that has begun when the connection has to end is answered, on a connection that has just been
+    /// used, on one that has rested, and on a new one; and is waited for as long as any, and no longer.
+    #[tokio::test(start_paused = true)]
+    async fn a_head_at_the_end() {
+        let (begin, rest) = HEAD.split_at(9);
+        for silence in [None, Some(0), Some(limits::REST_MS * 2)] {
+            for comes in [true, false] {
+                let (mut theirs, task, stage) = open();
+                if let Some(silence) = silence {
+                    theirs.write_all(HEAD).await.unwrap();
+                    answered(&mut theirs).await;
+                    sleep(Duration::from_millis(silence)).await;
+                }
+                theirs.write_all(begin).await.unwrap();
+                sleep(Duration::from_millis(1)).await;
+                let began = Instant::now();
+                stage.send_replace(Stage::Close);
+                sleep(Duration::from_millis(1)).await;
+                if comes {
+                    theirs.write_all(rest).await.unwrap();
+                }
+                let mut last = String::new();
+                theirs.read_to_string(&mut last).await.unwrap();
+                let answered = last.contains("connection: close") && last.ends_with("hello");
+                assert_eq!(answered, comes, "{silence:?}: {last}");
+                drop(theirs);
+                task.await.unwrap();
+                let head = Duration::from_millis(limits::HEAD_READ_MS);
+                assert!(began.elapsed() <= head, "{silence:?}: {:?}", began.elapsed());
+            }
+        }
     }
 
     /// Proves that whoever says its end behind its requests is answered, and at once; that one who has had no
