@@ -132,6 +132,10 @@ fn describe() {
         "floodgate_connections_refused_total",
         "Connections that were closed before their first request, by listener and reason."
     );
+    describe_counter!(
+        "floodgate_connections_malformed_total",
+        "Connections that ended with bytes that are no request in HTTP/1.1, by listener."
+    );
     describe_gauge!(
         "floodgate_tls_certificate_expiry_timestamp_seconds",
         Unit::Seconds,

@@ -130,6 +130,7 @@ pub struct Counts {
     refused_address: Counter,
     refused_proxy: Counter,
     refused_handshake: Counter,
+    malformed: Counter,
 }
 
 impl Counts {
@@ -145,6 +146,8 @@ impl Counts {
             refused_address: refused("address"),
             refused_proxy: refused("proxy"),
             refused_handshake: refused("handshake"),
+            malformed: metrics
+                .counter("floodgate_connections_malformed_total", std::slice::from_ref(&listener)),
         }
     }
 

@@ -4,7 +4,7 @@
 //! Short unless told otherwise: `FLOODGATE_ATTACK_CONNECTIONS` is how many slow connections there are
 //! (idle ones: two and a half times as many), `FLOODGATE_ATTACK_SECONDS` for how long.
 
-mod frames;
+pub mod frames;
 mod slow;
 
 use std::net::SocketAddr;

@@ -134,6 +134,63 @@ async fn connections_of_an_address() {
     gateway.close().await;
 }
 
+/// Proves that what is no request is answered with a bare status, and counted, on both listeners; and that one
+/// that is refused for another reason is not counted as that.
+#[tokio::test]
+async fn what_is_no_request() {
+    let gateway = TestGateway::start().await;
+    let long = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(17 * 1024));
+    for (listener, address) in [("public", gateway.public), ("ops", gateway.ops)] {
+        for (bytes, status) in [
+            ("GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +2\r\n\r\n{}", 400),
+            ("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: identity\r\n\r\n", 400),
+            ("nonsense\r\n\r\n", 400),
+            (&long, 431),
+        ] {
+            let mut stream = connect(address).await;
+            stream.write_all(bytes.as_bytes()).await.unwrap();
+            let came = rest(&mut stream).await;
+            assert!(came.starts_with(&format!("HTTP/1.1 {status} ")), "{came}");
+            let lines: Vec<&str> = came.lines().skip(1).collect();
+            let [close, length, date, ""] = lines[..] else { panic!("{came}") };
+            assert_eq!((close, length), ("connection: close", "content-length: 0"));
+            assert!(date.starts_with("date: "), "{date}");
+        }
+        let mut sound = connect(address).await;
+        sound.write_all(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n").await.unwrap();
+        assert!(rest(&mut sound).await.contains("application/problem+json"), "it is one");
+        let series = format!("floodgate_connections_malformed_total{{listener=\"{listener}\"}}");
+        eventually("they are counted", async || {
+            (gateway.metric(&series).await == 5.0).then_some(())
+        })
+        .await;
+    }
+    gateway.close().await;
+}
+
+/// Proves that whoever says its end behind a request gets its answer, and then the server's end.
+#[tokio::test]
+async fn half_closed() {
+    let gateway = TestGateway::start().await;
+    gateway.sell_consoles(9).await;
+    let body = r#"{"item_id":"console","quantity":1}"#;
+    let reserve = format!(
+        "POST /v1/sales/{SALE}/reservations HTTP/1.1\r\nHost: h\r\nX-User-Id: ann\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for (request, status) in [(reserve.as_bytes(), 201), (TIME, 200)] {
+        let mut stream = connect(gateway.public).await;
+        stream.write_all(request).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let came = rest(&mut stream).await;
+        assert!(came.starts_with(&format!("HTTP/1.1 {status} ")), "{came}");
+    }
+    assert_eq!(gateway.counters().await, [9, 8, 1, 0]);
+    gateway.close().await;
+}
+
 /// Proves that a connection ends with the answer that says so, after as many requests or as long as
 /// the settings say.
 #[tokio::test]
@@ -280,7 +337,10 @@ async fn announced_addresses() {
         open.push(stream);
     }
     let half = &announced("203.0.113.9:4711")[..20];
-    for bad in [request.as_bytes(), b"PROXY TCP4 192.0.2.1 192.0.2.2 1 80\r\n", half, b""] {
+    // Somebody is brought, but not said who: the command of one that speaks for itself is another.
+    let untold = [&announced("203.0.113.9:4711")[..13], &[0, 0, 0], request.as_bytes()].concat();
+    for bad in [&untold, request.as_bytes(), b"PROXY TCP4 192.0.2.1 192.0.2.2 1 80\r\n", half, b""]
+    {
         let mut stream = connect(gateway.public).await;
         stream.write_all(bad).await.unwrap();
         assert_eq!(rest(&mut stream).await, "", "{bad:?}");

@@ -20,6 +20,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::attacks::frames::{
+    DATA, END_HEADERS, END_STREAM, GET, HEADERS, PING, POST, PREFACE, SETTINGS, frame,
+};
 use crate::gateway::TestGateway;
 use crate::patience::PATIENCE;
 use crate::shop::SALE;
@@ -202,6 +205,152 @@ async fn over_http2() {
     drop(sender);
     connection.await.unwrap().unwrap();
     assert_eq!(gateway.counters().await, [9, 0, 9, 0]);
+    gateway.close().await;
+}
+
+/// A connection on which HTTP/2 is spoken frame by frame.
+struct Frames {
+    stream: TlsStream<TcpStream>,
+    came: Vec<u8>,
+}
+
+const GO_AWAY: u8 = 7;
+const ACK: u8 = 1;
+
+impl Frames {
+    async fn connect(certificate: &Certificate, gateway: &TestGateway) -> Self {
+        let mut stream = certificate.connect(gateway.public, &["h2"], &BOTH).await.unwrap();
+        stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();
+        Self { stream, came: Vec::new() }
+    }
+
+    async fn send(&mut self, frames: &[Vec<u8>]) {
+        self.stream.write_all(&frames.concat()).await.unwrap();
+    }
+
+    /// Kind and payload of the next frame; pings are answered. `None` at a proper end of TLS.
+    async fn next(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            if let Some((length, rest)) = self.came.split_at_checked(3) {
+                let length = u32::from_be_bytes([0, length[0], length[1], length[2]]) as usize;
+                if rest.len() >= 6 + length {
+                    let mut whole: Vec<u8> = self.came.drain(..9 + length).collect();
+                    let (kind, payload) = (whole[3], whole.split_off(9));
+                    if kind == PING && whole[4] & ACK == 0 {
+                        self.send(&[frame(PING, ACK, 0, &payload)]).await;
+                    }
+                    return Some((kind, payload));
+                }
+            }
+            let read = self.stream.read_buf(&mut self.came);
+            let read = tokio::time::timeout(PATIENCE, read).await.expect("a frame or the end");
+            if read.expect("TLS ends in good order") == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// The first field of the answer's head: the status, by its number in HPACK's static table.
+    async fn status(&mut self) -> u8 {
+        loop {
+            let (kind, payload) = self.next().await.expect("an answer");
+            if kind == HEADERS {
+                return payload[0];
+            }
+        }
+    }
+}
+
+/// Proves that over HTTP/2 a request without a body is one however its stream ends, and is refused for
+/// content and for the announcement of some.
+#[tokio::test]
+async fn requests_that_end_with_nothing() {
+    const NOT_FOUND: u8 = 0x80 | 13;
+    const BAD_REQUEST: u8 = 0x80 | 12;
+    const TWO: &[u8] = &[0x0f, 0x0d, 0x01, b'2'];
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = Certificate::write(dir.path());
+    let files = with(&certificate);
+    let gateway = TestGateway::start_with(|settings| {
+        files(settings);
+        settings.http.body_ms = 100;
+    })
+    .await;
+    let head = |flags, fields: &[&[u8]]| frame(HEADERS, flags, 1, &fields.concat());
+    let trailer = frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0x00, 0x01, b'a', 0x01, b'b']);
+    let data = |flags, content| frame(DATA, flags, 1, content);
+    let announced = head(END_HEADERS, &[GET, TWO]);
+    for (what, frames, status) in [
+        ("at once", vec![head(END_HEADERS | END_STREAM, &[GET])], NOT_FOUND),
+        ("an empty frame", vec![head(END_HEADERS, &[GET]), data(END_STREAM, b"")], NOT_FOUND),
+        (
+            "two empty frames",
+            vec![head(END_HEADERS, &[GET]), data(0, b""), data(END_STREAM, b"")],
+            NOT_FOUND,
+        ),
+        ("a trailer", vec![head(END_HEADERS, &[GET]), trailer], NOT_FOUND),
+        ("content", vec![head(END_HEADERS, &[GET]), data(END_STREAM, b"{}")], BAD_REQUEST),
+        (
+            "content after nothing",
+            vec![head(END_HEADERS, &[GET]), data(0, b""), data(END_STREAM, b"{}")],
+            BAD_REQUEST,
+        ),
+        ("announced content", vec![announced, data(END_STREAM, b"{}")], BAD_REQUEST),
+        ("never", vec![head(END_HEADERS, &[GET])], BAD_REQUEST),
+        ("a body of POST", vec![head(END_HEADERS, &[POST]), data(END_STREAM, b"{}")], NOT_FOUND),
+        ("an empty one", vec![head(END_HEADERS, &[POST]), data(END_STREAM, b"")], NOT_FOUND),
+    ] {
+        let mut connection = Frames::connect(&certificate, &gateway).await;
+        connection.send(&frames).await;
+        assert_eq!(connection.status().await, status, "{what}");
+    }
+    gateway.close().await;
+}
+
+/// Proves that an HTTP/2 connection that is silent for too long, after a request or before any, is told
+/// so, and ends in good order.
+#[tokio::test]
+async fn silence_in_http2() {
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = Certificate::write(dir.path());
+    let files = with(&certificate);
+    let gateway = TestGateway::start_with(|settings| {
+        files(settings);
+        settings.http.head_ms = 300;
+        settings.http.idle_ms = 300;
+    })
+    .await;
+    for asks in [true, false] {
+        let mut connection = Frames::connect(&certificate, &gateway).await;
+        if asks {
+            connection.send(&[frame(HEADERS, END_HEADERS | END_STREAM, 1, GET)]).await;
+            connection.status().await;
+        }
+        let mut reasons = Vec::new();
+        while let Some((kind, payload)) = connection.next().await {
+            if kind == GO_AWAY {
+                reasons.push(payload[7]);
+            }
+        }
+        assert_eq!(reasons, [0, 0], "no error: at first a warning, then the last stream");
+    }
+    gateway.close().await;
+}
+
+/// Proves that a connection on which an upgrade was named, which is not followed, ends with a proper end of
+/// TLS like any other.
+#[tokio::test]
+async fn upgrades_that_are_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = Certificate::write(dir.path());
+    let gateway = TestGateway::start_with(with(&certificate)).await;
+    for protocol in ["h2c", "websocket"] {
+        let named = format!("Connection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n");
+        let upgrade = TIME.replace("Connection: close\r\n\r\n", &named);
+        let mut stream = certificate.connect(gateway.public, &[], &BOTH).await.unwrap();
+        let came = exchange(&mut stream, &format!("{upgrade}{TIME}")).await;
+        assert_eq!(came.matches("HTTP/1.1 200 ").count(), 2, "{came}");
+    }
     gateway.close().await;
 }
 

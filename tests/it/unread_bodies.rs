@@ -168,3 +168,40 @@ async fn or_told_that_there_is_none() {
     }
     gateway.close().await;
 }
+
+/// Proves that nobody is invited to send a body that the head alone refuses, and that the connection ends with
+/// the refusal; and that whoever is not refused is invited.
+#[tokio::test]
+async fn nobody_is_invited_in_vain() {
+    let gateway = TestGateway::start().await;
+    gateway.sell_consoles(9).await;
+    let reserve = format!("POST /v1/sales/{SALE}/reservations");
+    let ann = "X-User-Id: ann\r\n";
+    let token = format!("Authorization: Bearer {}\r\n", gateway.token);
+    let text = format!("{ann}Content-Type: text/plain\r\n");
+    let sales = "POST /admin/v1/sales";
+    for (address, line, headers, length, status) in [
+        (gateway.public, "POST /nowhere", ann, 34, 404),
+        (gateway.public, "PUT /v1/time", ann, 34, 405),
+        (gateway.public, &reserve, "", 34, 401),
+        (gateway.public, &reserve, "X-User-Id: a b\r\n", 34, 400),
+        (gateway.public, &reserve, &text, 34, 415),
+        (gateway.public, &reserve, ann, 16_385, 413),
+        (gateway.public, "PUT /v1/cart/items/console", "", 34, 401),
+        (gateway.ops, sales, "", 34, 401),
+        (gateway.ops, sales, &token, 1_048_577, 413),
+        (gateway.ops, "POST /admin/v1/nowhere", &token, 34, 404),
+        (gateway.ops, "PUT /livez", "", 34, 405),
+    ] {
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n{headers}\
+             Content-Length: {length}\r\n\r\n"
+        );
+        let came = exchange(address, &head, "").await;
+        assert_eq!((statuses(&came), said_close(&came)), (vec![status], 1), "{head}: {came}");
+    }
+    let head = head(&reserve, &format!("{ann}Expect: 100-continue\r\n"));
+    let came = exchange(gateway.public, &head, &format!("{BODY}{NEXT}")).await;
+    assert_eq!(statuses(&came), [100, 201, 200], "{came}");
+    gateway.close().await;
+}

@@ -209,7 +209,12 @@ impl<S: Service> Front<S> {
         };
         match ended {
             Some(Ok(())) => {}
-            Some(Err(error)) => debug!(%peer, %error, "connection ended"),
+            Some(Err(error)) => {
+                if error.is_parse() {
+                    self.counts.malformed.increment(1);
+                }
+                debug!(%peer, %error, "connection ended");
+            }
             None => debug!(%peer, "connection cut: it has lived too long"),
         }
     }

@@ -12,19 +12,19 @@ use super::drain;
 use crate::patience::PATIENCE;
 use crate::tls::{BOTH, Certificate};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 /// `GET https://h/` in HPACK, from the static table but for the authority.
-const GET: &[u8] = &[0x82, 0x87, 0x84, 0x41, 0x01, b'h'];
+pub const GET: &[u8] = &[0x82, 0x87, 0x84, 0x41, 0x01, b'h'];
 /// The same as POST.
-const POST: &[u8] = &[0x83, 0x87, 0x84, 0x41, 0x01, b'h'];
+pub const POST: &[u8] = &[0x83, 0x87, 0x84, 0x41, 0x01, b'h'];
 /// Frames that are sent at once.
 const BURST: u32 = 100;
 
@@ -51,7 +51,7 @@ pub struct Ended {
     pub longest: Duration,
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
     frame.extend_from_slice(&[kind, flags]);
