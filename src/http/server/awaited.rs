@@ -66,6 +66,11 @@ impl<T> Awaited<T> {
         }
     }
 
+    /// Whether it was said that nothing follows.
+    pub(super) fn has_ended(&self) -> bool {
+        self.lingered.is_some()
+    }
+
     /// Sets the alarm for what is waited for now.
     fn arm(&mut self) {
         let awaited = (self.pulse.phase(), self.pulse.begun());

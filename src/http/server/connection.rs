@@ -14,7 +14,7 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
@@ -187,7 +187,15 @@ impl<S: Service> Front<S> {
                 };
                 match bounds.run(Pin::new(&mut connection), finish).await {
                     Pause::Rest => {}
-                    Pause::End(ended) => break ended,
+                    Pause::End(ended) => {
+                        let mut stream = connection.into_parts().io.into_inner();
+                        if matches!(ended, Some(Ok(()))) && !stream.has_ended() {
+                            // Where an upgrade was named, hyper leaves the end to whoever would go on. It is
+                            // bounded like any.
+                            let _ = stream.shutdown().await;
+                        }
+                        break ended;
+                    }
                 }
                 // Many connections wait for the second in which a sale opens: without hyper's buffers.
                 let parts = connection.into_parts();
@@ -356,7 +364,7 @@ mod tests {
     use http_body_util::Full;
     use hyper::body::Incoming;
     use hyper::{Request, Response};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::io::{AsyncReadExt, DuplexStream};
     use tokio::task::JoinHandle;
     use tokio::time::{Instant, sleep};
 
