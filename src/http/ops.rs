@@ -207,7 +207,10 @@ impl Service for Ops {
                 Err(problem) => Err(problem),
             }
         };
-        let mut answer = answered.unwrap_or_else(|problem| problem.into_answer(self.clock.now()));
+        let mut answer = answered.unwrap_or_else(|problem| {
+            problem.log(&request_id);
+            problem.into_answer(self.clock.now())
+        });
         if let Some(actor) = actor.filter(|_| method != Method::GET) {
             let status = answer.status().as_u16();
             let request_id = request_id.to_str().unwrap_or_default();

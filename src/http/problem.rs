@@ -74,7 +74,7 @@ pub enum Problem {
     /// The gate said no.
     Denied(Denied),
     /// The books cannot be read or written now.
-    StoreUnavailable,
+    StoreUnavailable(Option<StoreError>),
     /// The gateway is shutting down.
     Draining,
     /// An operator has switched it off.
@@ -92,7 +92,7 @@ impl Problem {
     /// Whether ledger or books did not answer.
     pub(super) fn is_outage(&self) -> bool {
         match self {
-            Problem::StoreUnavailable
+            Problem::StoreUnavailable(_)
             | Problem::Denied(
                 Denied::Overloaded
                 | Denied::LedgerUnavailable
@@ -164,15 +164,24 @@ impl From<StoreError> for Problem {
             | StoreError::Mended
             | StoreError::Rejected(_)
             | StoreError::Failed(_)
-            | StoreError::NotReady(_) => {
-                tracing::error!(%error, "the store failed a request");
-                Problem::StoreUnavailable
-            }
+            | StoreError::NotReady(_) => Problem::StoreUnavailable(Some(error)),
         }
     }
 }
 
 impl Problem {
+    /// Writes it down, once and with the request's id. What is a fault and no refusal is seen by default.
+    pub(super) fn log(&self, request_id: &HeaderValue) {
+        let request_id = request_id.to_str().unwrap_or_default();
+        if let Problem::StoreUnavailable(Some(error)) = self {
+            tracing::error!(%error, request_id, "the store failed a request");
+        } else if let Problem::Denied(Denied::OutcomeUnknown) = self {
+            tracing::warn!(request_id, "nobody knows what became of a request");
+        } else {
+            tracing::debug!(problem = ?self, request_id, "refused");
+        }
+    }
+
     /// The answer. `now` is for saying how long until a sale opens.
     pub(super) fn into_answer(self, now: Millis) -> Answer {
         let allow = if let Problem::MethodNotAllowed { allow } = self { Some(allow) } else { None };

@@ -200,7 +200,7 @@ impl Public {
         &'s self,
         read: impl FnOnce(&'s dyn Store) -> Job<'s, T>,
     ) -> Result<T, Problem> {
-        let call = self.store_guard.admit().ok_or(Problem::StoreUnavailable)?;
+        let call = self.store_guard.admit().ok_or(Problem::StoreUnavailable(None))?;
         let started = Instant::now();
         let answer = timeout(STORE_REPLY, read(self.store.as_ref())).await;
         call.settle(match &answer {
@@ -219,7 +219,7 @@ impl Public {
         change: impl FnOnce(&'s dyn Store) -> Job<'s, T>,
     ) -> Result<T, Problem> {
         if self.store_guard.is_refusing() {
-            return Err(Problem::StoreUnavailable);
+            return Err(Problem::StoreUnavailable(None));
         }
         let answer = timeout(STORE_REPLY, change(self.store.as_ref())).await;
         Ok(answer.map_err(|_| Problem::Denied(Denied::OutcomeUnknown))??)
@@ -248,8 +248,7 @@ impl Service for Public {
         let mut answer = match self.dispatch(route, call).await {
             Ok(answer) => answer,
             Err(problem) => {
-                let request_id = request_id.to_str().unwrap_or_default();
-                tracing::debug!(?problem, request_id, "refused");
+                problem.log(&request_id);
                 problem.into_answer(self.clock.now())
             }
         };

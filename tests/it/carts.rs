@@ -76,7 +76,8 @@ async fn writes_for_another_version() {
             assert_eq!(refused.refused(412, "version-mismatch")["version"], now);
         }
     }
-    for never in ["\"x\"", "W/\"1\"", "\"\""] {
+    let padded = format!("\"0{now}\"");
+    for never in ["\"x\"", "W/\"1\"", "\"\"", &padded] {
         let refused = put(&gateway, CONSOLE, 5).header("if-match", never).send().await;
         refused.refused(412, "version-mismatch");
     }

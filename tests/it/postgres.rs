@@ -235,8 +235,13 @@ async fn postgres_is_killed() {
         let id = gateway.hold(&format!("ann-{round}")).await;
         postgres.kill();
         gateway.hold(&format!("bob-{round}")).await;
-        let orders = gateway.call("GET", "/v1/orders").user("ann").send().await;
+        let orders = gateway.call("GET", "/v1/orders").user("ann");
+        let orders = orders.header("x-request-id", "ann-asked").send().await;
         orders.refused(503, "store-unavailable");
+        if round == 0 {
+            let fault = gateway.log().wait_for("the store failed a request");
+            assert_eq!(fault["request_id"], "ann-asked", "who quotes it is found: {fault}");
+        }
         postgres.run().unwrap();
         gateway.order(&format!("ann-{round}"), &id).await;
     }

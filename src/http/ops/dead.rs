@@ -82,6 +82,6 @@ impl Ops {
     pub(super) async fn ask_store<T>(&self, job: Job<'_, T>) -> Result<T, Problem> {
         let deadline = Duration::from_millis(limits::STORE_REPLY_MS);
         let answer = tokio::time::timeout(deadline, job).await;
-        Ok(answer.map_err(|_| Problem::StoreUnavailable)??)
+        Ok(answer.map_err(|_| Problem::StoreUnavailable(None))??)
     }
 }

@@ -165,7 +165,7 @@ impl Problem {
             )
             .with("errors", json!(faults)),
             Problem::Denied(denied) => denied_shape(denied, now),
-            Problem::StoreUnavailable => Shape::new(
+            Problem::StoreUnavailable(_) => Shape::new(
                 503,
                 "store-unavailable",
                 "The books cannot be reached",

@@ -173,10 +173,11 @@ fn if_match(head: &Head) -> Result<Option<u64>, Problem> {
     }
     let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     match quoted.filter(|tag| !tag.contains('"')) {
-        Some(tag) if tag.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Ok(Some(tag.parse().unwrap_or(NONE)))
+        // Compared as it is written (RFC 9110 §8.8.3.2): "02" is no version 2.
+        Some(tag) => {
+            let version = tag.parse().ok().filter(|version: &u64| version.to_string() == tag);
+            Ok(Some(version.unwrap_or(NONE)))
         }
-        Some(_) => Ok(Some(NONE)),
         // RFC 9110 §13.1.1: a weak tag never matches here. A list names versions that were; one is.
         None if text.starts_with("W/") => Ok(Some(NONE)),
         None => Err(Problem::malformed("If-Match must be one entity tag, or *")),
