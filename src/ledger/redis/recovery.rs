@@ -15,7 +15,7 @@ use redis::{ConnectionLike, RedisError};
 
 use self::fenced::Recovery;
 use self::known::Known;
-use self::meta::read_meta;
+use self::meta::{Meta, read_meta};
 
 use super::keys::Keys;
 use super::scripts::{FENCE, FORMAT};
@@ -155,20 +155,24 @@ pub fn open(
     if meta.is_anothers(gateway, connection)? {
         return Err(Closed::Another);
     }
-    let trusted = meta.format.is_some()
-        && meta.fence.is_none()
-        && (meta.history.as_deref() == Some(history) || planted::is("restart-not-noticed"));
-    // What a suspicion was about is over where the lane has begun another life since.
-    let suspect = suspect && meta.position.epoch <= seen.epoch;
-    let whole = trusted && !suspect && meta.position >= seen;
-    let opened = Opened { position: meta.position, rebuilt: false, lost: 0 };
-    if whole && compared == Some(meta.position.epoch) {
-        return Ok(opened);
+    let whole = |meta: &Meta| {
+        meta.format.is_some()
+            && meta.fence.is_none()
+            && (meta.history.as_deref() == Some(history) || planted::is("restart-not-noticed"))
+            // What a suspicion was about is over where the lane has begun another life since.
+            && !(suspect && meta.position.epoch <= seen.epoch)
+            && meta.position >= seen
+    };
+    let opened = |position| Ok(Opened { position, rebuilt: false, lost: 0 });
+    if whole(&meta) && compared == Some(meta.position.epoch) {
+        return opened(meta.position);
     }
     let books = recall.digested(lane).map_err(Closed::Books)?;
+    // Read again: a lane that others sell from has gone on, and the books with it.
+    let meta = read_meta(connection, &keys)?;
     meta.refuse_left(lane, books)?;
-    if whole && meta.position.seq >= books.seq && meta.position.epoch >= books.epoch {
-        return Ok(opened);
+    if whole(&meta) && meta.position.seq >= books.seq && meta.position.epoch >= books.epoch {
+        return opened(meta.position);
     }
     // Nothing may come into the books between what is read of them and what is written from it.
     let _held = if planted::is("books-not-held") {

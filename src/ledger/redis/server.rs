@@ -200,7 +200,9 @@ fn ask_owner(seed: &ConnectionInfo, lane: LaneId) -> Result<Client, RedisError> 
 pub struct Greeting {
     /// What the server calls the connection.
     pub client: i64,
-    /// The history that the server has: another one after every start, and after every failover.
+    /// The history that the server has: another one after every start, and after every failover. A primary that was
+    /// never promoted has one as long as it runs: it changes its `master_replid` when its first replica comes, and an
+    /// hour after its last one went, and has lost nothing.
     pub history: String,
 }
 
@@ -216,7 +218,8 @@ pub fn greet(connection: &mut dyn ConnectionLike) -> Result<Greeting, RedisError
     let (client, info): (i64, String) = questions.query(connection)?;
     let named =
         |name| field(&info, name).ok_or_else(|| nobody("INFO lacks run_id or master_replid"));
-    let history = format!("{}:{}", named("run_id")?, named("master_replid")?);
+    let replication = if was_promoted(&info) { named("master_replid")? } else { "0" };
+    let history = format!("{}:{replication}", named("run_id")?);
     Ok(Greeting { client, history })
 }
 
@@ -229,6 +232,11 @@ pub fn greet(connection: &mut dyn ConnectionLike) -> Result<Greeting, RedisError
 pub fn end(connection: &mut dyn ConnectionLike, abandoned: &Greeting) -> Result<(), RedisError> {
     // Where nobody of that name is left there is nothing to end, and it says so.
     cmd("CLIENT").arg("KILL").arg("ID").arg(abandoned.client).exec(connection)
+}
+
+/// Whether the server has been a replica, and its history is another's up to a point.
+pub(super) fn was_promoted(info: &str) -> bool {
+    field(info, "master_replid2").is_some_and(|id| id.bytes().any(|digit| digit != b'0'))
 }
 
 pub(super) fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {

@@ -156,6 +156,33 @@ async fn a_fence_keeps_out() {
     assert_eq!(seq, before.seq);
 }
 
+/// A replica that comes makes no other history of its primary's: that has lost nothing, though it calls its
+/// replication otherwise from then on. A replica that is promoted begins one.
+#[tokio::test]
+async fn a_replica_that_comes() {
+    let redis = RedisServer::start(Keeps::Everything).unwrap();
+    let greeted = |redis: &RedisServer| {
+        let mut connection = Server::of(&redis.url()).unwrap().connect(LaneId(0)).unwrap();
+        let info: String = redis::cmd("INFO").query(&mut connection).unwrap();
+        let replication = server::field(&info, "master_replid").unwrap().to_owned();
+        (server::greet(&mut connection).unwrap().history, replication)
+    };
+    let (before, replication) = greeted(&redis);
+    let replica = redis.start_replica(Keeps::Nothing).unwrap();
+    let began = Instant::now();
+    while redis.replicas() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(30), "the replica does not come up");
+        std::thread::yield_now();
+    }
+    let (after, other) = greeted(&redis);
+    assert_ne!(replication, other, "so the server says");
+    assert_eq!(before, after);
+    let (followed, _) = greeted(&replica);
+    let mut connection = redis::Client::open(replica.url()).unwrap().get_connection().unwrap();
+    redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut connection).unwrap();
+    assert_ne!(followed, greeted(&replica).0);
+}
+
 /// What no replica has taken over is not told as `replicated`: nobody knows.
 #[tokio::test]
 async fn replicas_are_waited_for() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use redis::{ConnectionLike, cmd};
 
 use super::recovery::Closed;
-use super::server::field;
+use super::server::{field, was_promoted};
 use crate::clock;
 use crate::limits;
 
@@ -52,9 +52,7 @@ enum File {
 fn file(info: &str) -> File {
     let is = |name, value| field(info, name).is_some_and(|found| found == value);
     // A server that has followed another made its file from what it was sent.
-    let followed =
-        field(info, "master_replid2").is_some_and(|id| id.bytes().any(|digit| digit != b'0'));
-    if !is("aof_enabled", "1") || followed {
+    if !is("aof_enabled", "1") || was_promoted(info) {
         return File::Whole;
     }
     if is("aof_rewrite_in_progress", "1") || is("aof_rewrite_scheduled", "1") {
