@@ -67,9 +67,8 @@ fn first_asked<'a>(digest: &Digest<'a>) -> BTreeMap<&'a str, (u32, u64)> {
     };
     for story in &digest.keys {
         let first = story.entries.iter().min_by_key(|entry| (entry.clock, entry.start_us));
-        for (granted, first) in story.entries.iter().zip(first.into_iter().cycle()) {
-            note(granted, first);
-        }
+        let Some(first) = first else { continue };
+        story.entries.iter().for_each(|entry| note(entry, first));
     }
     let entries = digest.evidence.history.entries().iter();
     for entry in entries.filter(|entry| entry.op == Op::Reserve && entry.key.is_none()) {

@@ -170,7 +170,7 @@ fn endings(digest: &Digest<'_>, purchases: &mut [Purchase<'_>], may_expire: bool
     let places: BTreeMap<&str, usize> = ids.collect();
     let rebooked = |id: &str| {
         let orders = digest.orders.get(id).map_or(&[][..], Vec::as_slice);
-        orders.iter().any(|order| order.status != "expired" && order.version > 2)
+        orders.iter().any(|order| order.status == "paid" && order.version > 2)
     };
     for entry in digest.evidence.history.entries() {
         let Some(id) = entry.reservation.as_deref() else { continue };

@@ -202,6 +202,16 @@ fn a_late_payment_is_searched() {
     shop.breaks();
 }
 
+/// Proves that a unit which an operator gave back after it was paid for may be sold again.
+#[test]
+fn what_an_operator_gave_back_sells() {
+    let mut shop = Shop::new(1);
+    shop.sells(1, SECOND, "cancelled", 3);
+    shop.entry(Op::Confirm, 1, 2 * SECOND, Seen::Ok);
+    shop.sells(2, 3 * SECOND, "pending_payment", 1);
+    shop.holds();
+}
+
 /// Proves that a basket takes of each item, and that its "sold out" is nobody's in particular.
 #[test]
 fn a_basket_is_searched() {
