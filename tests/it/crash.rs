@@ -9,36 +9,22 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use floodgate_loadtest::buyers::{self, Control, CrowdPlan, Habits};
-use floodgate_loadtest::history::{History, Level};
-use floodgate_loadtest::oracle::{BooksAt, Inquiry, Run, Scope, examine_or_report};
+use floodgate_loadtest::buyers::{self, CrowdPlan, Habits};
+use floodgate_loadtest::history::History;
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::binary::{Serving, audit};
+use crate::case::{Case, books_in};
+use crate::crowd::rounds;
 use crate::patience::PATIENCE;
 use crate::shop::{CONSOLE, GAME, SALE, sale};
 
-const ROUNDS: u64 = 50;
+const ROUNDS: u32 = 50;
 /// More buyers than can be served in one round: every kill is in the middle of something.
 const USERS_PER_ROUND: u64 = 1_000_000;
 const LOAD_MS: std::ops::Range<u64> = 50..400;
 const CONNECTIONS: std::ops::Range<usize> = 32..65;
-
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
-}
-
-/// Says how to repeat a run that fails.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("repeat this with FLOODGATE_CRASH_SEED={}", self.0);
-        }
-    }
-}
 
 /// The crowd of a round: names that nobody had before, and every habit of broken clients.
 fn crowd(gateway: &Serving, round: u64, seed: u64) -> CrowdPlan {
@@ -54,8 +40,9 @@ fn crowd(gateway: &Serving, round: u64, seed: u64) -> CrowdPlan {
 }
 
 /// Loads the gateway for a while, kills it in the middle, and returns what the crowd saw.
-async fn load_and_kill(gateway: Serving, plan: CrowdPlan, load: Duration) -> History {
-    let crowd = tokio::spawn(async move { buyers::run(&plan, Control::default()).await });
+async fn load_and_kill(gateway: Serving, plan: CrowdPlan, load: Duration, case: &Case) -> History {
+    let control = case.control();
+    let crowd = tokio::spawn(async move { buyers::run(&plan, control).await });
     tokio::time::sleep(load).await;
     gateway.kill();
     let report = crowd.await.unwrap().unwrap();
@@ -64,53 +51,36 @@ async fn load_and_kill(gateway: Serving, plan: CrowdPlan, load: Duration) -> His
     report.history
 }
 
-/// Asks again for everything in `history` whose outcome is unknown.
-async fn resolve(gateway: &Serving, history: &mut History, seed: u64) {
-    let plan = CrowdPlan { stop_on_disconnect: false, ..crowd(gateway, 0, seed) };
-    let resolution = buyers::resolve(history, &plan, Control::default()).await.unwrap();
-    assert_eq!(resolution.anomalies, Vec::<String>::new());
-    assert_eq!(resolution.unresolved, 0, "{resolution:?}");
-}
-
 /// Proves that after any number of kills under load clients, ledger and books agree.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_load() {
-    let seed = Seed(setting("FLOODGATE_CRASH_SEED").unwrap_or_else(|| fastrand::u64(..)));
-    let rounds = setting("FLOODGATE_CRASH_ROUNDS").unwrap_or(ROUNDS);
-    let mut rng = fastrand::Rng::with_seed(seed.0);
+    let mut case = Case::new("killed_under_load");
+    let rounds = u64::from(rounds(ROUNDS));
     let dir = tempfile::tempdir().unwrap();
     let mut gateway = Serving::start(dir.path()).await;
     let mut definition = sale(SALE, &[(CONSOLE, 100_000_000), (GAME, 100_000_000)]);
     definition["per_user_limit"] = json!(2);
     gateway.sell(&definition).await;
-    let mut all = History::new();
     let mut slowest = Duration::ZERO;
     for round in 0..rounds {
-        let mut plan = crowd(&gateway, round, seed.0);
-        plan.connections = rng.usize(CONNECTIONS);
-        let load = Duration::from_millis(rng.u64(LOAD_MS));
-        let mut seen = load_and_kill(gateway, plan, load).await;
+        let mut plan = crowd(&gateway, round, case.seed);
+        plan.connections = case.rng.usize(CONNECTIONS);
+        let load = Duration::from_millis(case.rng.u64(LOAD_MS));
+        let seen = load_and_kill(gateway, plan, load, &case).await;
         let began = Instant::now();
         gateway = Serving::start(dir.path()).await;
         slowest = slowest.max(began.elapsed());
-        resolve(&gateway, &mut seen, seed.0).await;
-        all.append(seen);
+        case.resolve(seen, &crowd(&gateway, 0, case.seed)).await;
     }
-    let granted = all.outcomes().get("reserved").copied().unwrap_or(0);
-    assert!(granted > rounds, "there was load: {:?}", all.outcomes());
-    let scope = Scope { complete: true, level: Some(Level::Fsync), ..Scope::default() };
-    let access = gateway.access();
-    let books = BooksAt::Sqlite(dir.path().join("store.db"));
-    let (ops, books, history) = (&access, &books, &all);
-    let inquiry = Inquiry { ops, books, sale: SALE, history, scope, within: PATIENCE };
-    let run = Run::new(seed.0, format_args!("FLOODGATE_CRASH_SEED={} {rounds} rounds", seed.0));
-    let verdict = examine_or_report(run, &inquiry).await.unwrap_or_else(|told| panic!("{told}"));
-    assert!(verdict.lines.searched > 0, "{verdict}");
+    let outcomes = case.history().outcomes();
+    let granted = outcomes.get("reserved").copied().unwrap_or(0);
+    assert!(granted > rounds, "there was load: {outcomes:?}");
+    case.judge(&gateway, &books_in(dir.path())).await;
     audit_beside(dir.path());
     gateway.stop();
     let report = audit(dir.path());
     assert!(report["sales"][0]["orders"].as_u64().unwrap() >= granted, "{report}");
-    println!("{rounds} kills, ready again after {slowest:?} at most, {:?}", all.outcomes());
+    println!("{rounds} kills, ready again after {slowest:?} at most, {outcomes:?}");
 }
 
 /// The audit works beside a running gateway.
@@ -147,7 +117,7 @@ fn reserve_and_kill(gateway: &Serving, user: &str) -> Value {
 async fn every_201_survives_sigkill() {
     let dir = tempfile::tempdir().unwrap();
     let mut gateway = Serving::start(dir.path()).await;
-    gateway.sell_consoles(ROUNDS).await;
+    gateway.sell_consoles(ROUNDS.into()).await;
     for round in 0..ROUNDS {
         let user = format!("user-{round}");
         let granted = reserve_and_kill(&gateway, &user);
@@ -158,7 +128,7 @@ async fn every_201_survives_sigkill() {
         let order = gateway.order(&user, id).await;
         assert_eq!(order["created_at"], granted["held_at"]);
     }
-    assert_eq!(gateway.counters().await, [ROUNDS, 0, ROUNDS, 0]);
+    assert_eq!(gateway.counters().await, [ROUNDS, 0, ROUNDS, 0].map(u64::from));
     gateway.stop();
     audit(dir.path());
 }

@@ -11,6 +11,7 @@
 )]
 
 mod binary;
+mod case;
 mod crowd;
 mod forgetful_disk;
 mod gateway;
