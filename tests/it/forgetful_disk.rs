@@ -1,8 +1,10 @@
 //! A disk that forgets what was not synced: a file system of the tests' own, in memory, through FUSE.
 //!
 //! What is written is there for whoever reads, and gone after a power cut unless its file was synced since;
-//! some of it may have reached the disk all the same, as disks have it. Names of files are kept at once, as
-//! by a file system with a journal. A cut unmounts, so that nothing of it is left in the kernel either.
+//! some of it may have reached the disk all the same, as disks have it, and the last of that in part. Names of
+//! files are kept at once, as by a file system with a journal. A cut unmounts, so that nothing of it is left in the kernel either.
+
+mod file;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -10,12 +12,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+use fastrand::Rng;
 use fuser::{
     AccessFlags, BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType,
     Filesystem, FopenFlags, Generation, INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags,
     ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
     ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
+
+pub use self::file::Survives;
+use self::file::{Change, Cut, File};
+use crate::patience::eventually_blocking;
 
 /// Nothing is remembered of a name or an attribute: a cut may change both.
 const TTL: Duration = Duration::ZERO;
@@ -28,21 +35,15 @@ pub struct ForgetfulDisk {
     session: Option<BackgroundSession>,
 }
 
-/// What of the unsynced reaches the disk in a cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Survives {
-    /// Each write or not, whatever came before or after it.
-    Any,
-    /// The first few, in order.
-    AFew,
-}
-
 struct State {
     nodes: BTreeMap<u64, Node>,
     next: u64,
     /// The power is off: nothing is written or synced any more.
     off: bool,
+    /// It goes with the next sync that has something to do.
+    goes: bool,
     syncs: u64,
+    cut: Cut,
 }
 
 enum Node {
@@ -50,47 +51,12 @@ enum Node {
     File(File),
 }
 
-#[derive(Default)]
-struct File {
-    /// What is read.
-    now: Vec<u8>,
-    /// What is on the disk.
-    synced: Vec<u8>,
-    /// What was done since.
-    since: Vec<Change>,
-}
-
-enum Change {
-    Written(usize, Vec<u8>),
-    Cut(usize),
-}
-
-impl Change {
-    fn apply(&self, to: &mut Vec<u8>) {
-        match self {
-            Self::Written(at, data) => {
-                if to.len() < at + data.len() {
-                    to.resize(at + data.len(), 0);
-                }
-                to[*at..at + data.len()].copy_from_slice(data);
-            }
-            Self::Cut(size) => to.resize(*size, 0),
-        }
-    }
-}
-
-impl File {
-    fn change(&mut self, change: Change) {
-        change.apply(&mut self.now);
-        self.since.push(change);
-    }
-}
-
 impl ForgetfulDisk {
     /// Mounts an empty disk. Needs `/dev/fuse`, and the right to mount.
     pub fn mount() -> Self {
         let nodes = BTreeMap::from([(ROOT, Node::Dir(BTreeMap::new()))]);
-        let state = State { nodes, next: ROOT + 1, off: false, syncs: 0 };
+        let state =
+            State { nodes, next: ROOT + 1, off: false, goes: false, syncs: 0, cut: Cut::default() };
         let at = tempfile::Builder::new().prefix("floodgate-disk-").tempdir().unwrap();
         let mut disk = Self { at, state: Arc::new(Mutex::new(state)), session: None };
         disk.plug_in();
@@ -106,31 +72,34 @@ impl ForgetfulDisk {
         self.state.lock().unwrap().syncs
     }
 
+    /// What became of the unsynced in all cuts.
+    pub fn lost(&self) -> Cut {
+        self.state.lock().unwrap().cut
+    }
+
     /// From now on nothing reaches the disk.
     pub fn power_off(&self) {
         self.state.lock().unwrap().off = true;
     }
 
+    /// The power goes between a write and its sync. Waits for it.
+    pub fn power_off_at_sync(&self) {
+        self.state.lock().unwrap().goes = true;
+        eventually_blocking("something is synced", || self.state.lock().unwrap().off.then_some(()));
+    }
+
     /// The power comes back. Nobody may have a file open.
-    pub fn power_on(&mut self, survives: Survives) {
+    pub fn power_on(&mut self, survives: Survives, rng: &mut Rng) {
         drop(self.session.take());
-        let mut state = self.state.lock().unwrap();
+        let mut guard = self.state.lock().unwrap();
+        let state = &mut *guard;
         state.off = false;
         for node in state.nodes.values_mut() {
-            let Node::File(file) = node else { continue };
-            let few = fastrand::usize(0..=file.since.len());
-            for (at, change) in file.since.drain(..).enumerate() {
-                let kept = match survives {
-                    Survives::Any => fastrand::bool(),
-                    Survives::AFew => at < few,
-                };
-                if kept {
-                    change.apply(&mut file.synced);
-                }
+            if let Node::File(file) = node {
+                file.cut(survives, rng, &mut state.cut);
             }
-            file.now = file.synced.clone();
         }
-        drop(state);
+        drop(guard);
         self.plug_in();
     }
 
@@ -161,7 +130,7 @@ impl State {
     fn attributes(&self, ino: u64) -> Result<FileAttr, Errno> {
         let (kind, size, perm) = match self.nodes.get(&ino).ok_or(Errno::ENOENT)? {
             Node::Dir(_) => (FileType::Directory, 0, 0o777),
-            Node::File(file) => (FileType::RegularFile, file.now.len() as u64, 0o666),
+            Node::File(file) => (FileType::RegularFile, file.now().len() as u64, 0o666),
         };
         // All files are of one instant: nobody here asks how old they are.
         let now = SystemTime::UNIX_EPOCH;
@@ -202,6 +171,16 @@ impl State {
 
     fn powered(&self) -> Result<(), Errno> {
         if self.off { Err(Errno::EIO) } else { Ok(()) }
+    }
+
+    fn sync(&mut self, ino: INodeNo) -> Result<(), Errno> {
+        if self.goes && self.file(ino)?.is_unsynced() {
+            (self.off, self.goes) = (true, false);
+        }
+        self.powered()?;
+        self.file(ino)?.sync();
+        self.syncs += 1;
+        Ok(())
     }
 
     fn make(&mut self, parent: INodeNo, name: &OsStr, node: Node) -> Result<FileAttr, Errno> {
@@ -259,7 +238,7 @@ impl Filesystem for Disk {
         let mut state = self.state();
         let cut = size.map_or(Ok(()), |size| {
             state.powered()?;
-            state.file(ino).map(|file| file.change(Change::Cut(size as usize)))
+            state.file(ino).map(|file| file.change(Change::Sized(size as usize)))
         });
         match cut.and_then(|()| state.attributes(ino.0)) {
             Ok(attributes) => reply.attr(&TTL, &attributes),
@@ -341,9 +320,9 @@ impl Filesystem for Disk {
     ) {
         match self.state().file(ino) {
             Ok(file) => {
-                let from = (offset as usize).min(file.now.len());
-                let until = (from + size as usize).min(file.now.len());
-                reply.data(&file.now[from..until]);
+                let from = (offset as usize).min(file.now().len());
+                let until = (from + size as usize).min(file.now().len());
+                reply.data(&file.now()[from..until]);
             }
             Err(error) => reply.error(error),
         }
@@ -379,15 +358,7 @@ impl Filesystem for Disk {
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         let mut state = self.state();
-        let synced = state.powered().and_then(|()| {
-            let file = state.file(ino)?;
-            for change in file.since.drain(..) {
-                change.apply(&mut file.synced);
-            }
-            state.syncs += 1;
-            Ok(())
-        });
-        answer(reply, synced);
+        answer(reply, state.sync(ino));
     }
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
@@ -426,5 +397,33 @@ impl Filesystem for Disk {
 
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {
         reply.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Proves that what was synced is there after a cut, that what was not is gone, and that nothing is written
+    /// without power, which may go at a sync.
+    #[test]
+    fn unsynced_is_gone() {
+        let mut disk = ForgetfulDisk::mount();
+        let path = disk.path().join("file");
+        let mut file = std::fs::File::create(&path).unwrap();
+        file.write_all(b"synced").unwrap();
+        file.sync_all().unwrap();
+        file.write_all(b", not synced").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"synced, not synced");
+        disk.state.lock().unwrap().goes = true;
+        file.sync_all().unwrap_err();
+        file.write_all(b"without power").unwrap_err();
+        drop(file);
+        disk.power_on(Survives::Nothing, &mut Rng::with_seed(1));
+        assert_eq!(std::fs::read(&path).unwrap(), b"synced");
+        assert_eq!(disk.lost(), Cut { dropped: 1, ..Cut::default() });
+        assert_eq!(disk.syncs(), 1);
     }
 }
