@@ -135,6 +135,61 @@ fn quoted(arguments: &str) -> String {
     arguments.split('"').skip(1).step_by(2).collect()
 }
 
+/// A write of a row, a sync of its file and the answer with its id, as strace tells them.
+fn calls(id: &str) -> [String; 3] {
+    let bytes: String = id
+        .replace('-', "")
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| format!("\\x{}", str::from_utf8(pair).unwrap()))
+        .collect();
+    let answer = hex(&format!("HTTP/1.1 201 Created\r\n\r\n{{\"reservation_id\":\"{id}\"}}"));
+    [
+        format!("12 pwrite64(7, \"\\x00{bytes}\\x00\", 18, 32) = 18"),
+        "12 fdatasync(7) = 0".to_owned(),
+        format!("14 sendto(9, \"{answer}\", 90, MSG_NOSIGNAL, NULL, 0) = 90"),
+    ]
+}
+
+/// A trace of these calls, behind the opening of a journal.
+fn traced<'a>(calls: impl IntoIterator<Item = &'a String>) -> Trace {
+    let mut trace = Trace::default();
+    trace.line(&format!("12 openat(AT_FDCWD, \"{}\", O_RDWR) = 7", hex("/d/ledger-0.db-wal")));
+    calls.into_iter().for_each(|call| trace.line(call));
+    trace
+}
+
+/// Proves that the reader of traces refuses a 201 before its sync, in whatever way it is before it, and only
+/// such a one.
+#[test]
+fn an_early_201_is_seen() {
+    let id = "019a0000-0000-7000-8000-00000000abcd";
+    let [write, sync, answer] = calls(id);
+    let well = traced([&write, &sync, &answer]);
+    assert_eq!((well.answered, well.early.len()), (1, 0));
+    let begun = "12 fdatasync(7 <unfinished ...>".to_owned();
+    let done = "12 <... fdatasync resumed>) = 0".to_owned();
+    let well = traced([&write, &begun, &done, &answer]);
+    assert_eq!((well.answered, well.early.len()), (1, 0));
+    let failed = "12 fdatasync(7) = -1 EIO (Input/output error)".to_owned();
+    let elsewhere = "12 fdatasync(8) = 0".to_owned();
+    let [another, ..] = calls("019a0000-0000-7000-8000-00000000ffff");
+    let wrong: [&[&String]; 8] = [
+        &[&write, &answer, &sync],
+        &[&write, &answer],
+        &[&answer],
+        &[&sync, &write, &answer],
+        &[&write, &begun, &answer, &done],
+        &[&begun, &write, &done, &answer],
+        &[&write, &failed, &answer],
+        &[&another, &sync, &answer],
+    ];
+    for calls in wrong.into_iter().chain([&[&write, &elsewhere, &answer][..]]) {
+        let trace = traced(calls.iter().copied());
+        assert_eq!((trace.answered, trace.early), (1, vec![id.replace('-', "")]), "{calls:?}");
+    }
+}
+
 /// Proves that no 201 leaves the program before the journal's row that has its reservation was written and
 /// synced.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
