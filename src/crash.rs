@@ -1,23 +1,31 @@
 //! Named points at which the process can be made to die, so that a death between any two steps is tried
 //! and not waited for.
 //!
-//! A point is nothing in a normal build. With the feature `crash-points`, which no release has,
-//! `CRASH_AT=name` ends the process when it comes to that point (`name:3`: for the third time).
+//! A point is nothing in a normal build. With the feature `crash-points`, which tests have and no release,
+//! `CRASH_AT=name` ends the process when it comes to that point (`name:3`: for the third time). Its last
+//! words on standard error are [`LAST_WORDS`] and the point's name: another abort is not taken for it.
 
 /// Every point, in the order of the way through it.
-pub const POINTS: [&str; 26] = [
+pub const POINTS: [&str; 35] = [
+    "start: journal opened",
+    "start: half rebuilt",
+    "start: rebuilt",
+    "start: lane runs",
     "reserve: admitted",
     "reserve: submitted",
     "reserve: decided",
     "reserve: durable",
+    "reply: half written",
     "lane: decided",
     "lane: appended",
     "lane: published",
+    "lane: told",
     "lane: swept",
     "redis: before the call",
     "redis: answered",
     "redis: before the barrier",
     "redis: told",
+    "redis: swept",
     "writer: read",
     "writer: begun",
     "writer: rows written",
@@ -25,6 +33,8 @@ pub const POINTS: [&str; 26] = [
     "writer: before the commit",
     "writer: committed",
     "writer: told",
+    "writer: before the trim",
+    "writer: trimmed",
     "recovery: books held",
     "recovery: remembered",
     "recovery: fenced",
@@ -34,14 +44,29 @@ pub const POINTS: [&str; 26] = [
     "drain: begun",
 ];
 
-/// The process dies here, if it is told to.
-#[cfg(not(any(test, feature = "crash-points")))]
-#[inline(always)]
-pub fn point(_name: &'static str) {}
+/// What stands before the name of the point on standard error.
+pub const LAST_WORDS: &str = "crash point: ";
 
 /// The process dies here, if it is told to.
-#[cfg(all(feature = "crash-points", not(test)))]
+#[inline(always)]
 pub fn point(name: &'static str) {
+    if comes_to(name) {
+        die(name);
+    }
+}
+
+/// Whether the process is to die at this point now. Whoever asks does what is to be half done then, and lets
+/// it [`die`]; it is asked once each time.
+#[cfg(not(any(test, feature = "crash-points")))]
+#[inline(always)]
+pub fn comes_to(_name: &'static str) -> bool {
+    false
+}
+
+/// Whether the process is to die at this point now. Whoever asks does what is to be half done then, and lets
+/// it [`die`]; it is asked once each time.
+#[cfg(all(feature = "crash-points", not(test)))]
+pub fn comes_to(name: &'static str) -> bool {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -54,19 +79,25 @@ pub fn point(name: &'static str) {
         };
         Some((name.to_owned(), AtomicU32::new(nth)))
     });
-    if let Some((wanted, left)) = &*AT
-        && wanted == name
-        && left.fetch_sub(1, Ordering::Relaxed) == 1
-    {
-        // No destructors, no flush, no answer: as SIGKILL would have it.
-        std::process::abort();
+    match &*AT {
+        Some((wanted, left)) => wanted == name && left.fetch_sub(1, Ordering::Relaxed) == 1,
+        None => false,
     }
 }
 
 /// A simulation decides whether whoever came here dies.
 #[cfg(test)]
-pub fn point(name: &'static str) {
+pub fn comes_to(name: &'static str) -> bool {
     simulated::come_to(name);
+    false
+}
+
+/// No destructors, no flush, no answer: as SIGKILL would have it.
+pub fn die(name: &'static str) -> ! {
+    use std::io::Write;
+    // Whoever does not listen is no reason to live on.
+    let _ = writeln!(std::io::stderr(), "{LAST_WORDS}{name}");
+    std::process::abort();
 }
 
 /// Deaths in a simulation: the thread unwinds, and what it had begun is rolled back.

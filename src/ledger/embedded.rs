@@ -24,6 +24,7 @@ use super::journal::{Journal, JournalError};
 use super::{Fault, Health, Inbox, Knowledge, LaneGauge, Ledger, Pending, inbox, postman};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
+use crate::crash;
 use crate::engine::{Command, Position};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -153,7 +154,9 @@ pub fn open(
     let mut ready = Vec::new();
     for lane in (0..settings.lanes).map(LaneId) {
         let journal = Journal::open(dir, lane, settings.lanes)?;
+        crash::point("start: journal opened");
         let state = journal.rebuild()?;
+        crash::point("start: rebuilt");
         let head = state.position().seq;
         let digested = digested.get(usize::from(lane.0)).map_or(0, |position| position.seq);
         if digested > head {
@@ -190,6 +193,7 @@ pub fn open(
             .map_err(|cause| OpenError::DataDir { path: dir.to_owned(), cause })?;
         lanes.push(Lane { inbox, head: receiver });
         threads.push(thread);
+        crash::point("start: lane runs");
     }
     Ok((EmbeddedLedger { lanes }, Owners { threads, stop, lock }))
 }

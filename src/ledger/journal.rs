@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, params};
 
+use crate::crash;
 use crate::engine::{Impossible, State};
 use crate::outbox::{FoldError, Record, Unreadable, table};
 use crate::planted;
@@ -190,6 +191,7 @@ impl Journal {
             }
             for record in &records {
                 record.fold(&mut state).map_err(|error| self.unfoldable(error))?;
+                crash::point("start: half rebuilt");
             }
         }
     }

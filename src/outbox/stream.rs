@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::{Outbox, Reading, Record, reading};
 use crate::clock::Millis;
+use crate::crash;
 use crate::engine::Position;
 use crate::ledger::redis::keys::Keys;
 use crate::ledger::redis::server::{Connection, Server};
@@ -195,8 +196,10 @@ impl Reader {
             let first_kept = format!("{epoch}-{}", seq.saturating_add(1));
             let mut trim = cmd("XTRIM");
             trim.arg(&self.key).arg("MINID").arg("~").arg(first_kept);
+            crash::point("writer: before the trim");
             // What is not trimmed now is trimmed with the next mark.
             let _ = self.ask(|connection| trim.exec(connection));
+            crash::point("writer: trimmed");
         }
     }
 }

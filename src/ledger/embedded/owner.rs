@@ -209,6 +209,7 @@ impl Owner {
         let position = self.state.position();
         let answer = |(reply, outcome)| (reply, Ok(Answer { outcome, position }));
         self.postman.take(self.decided.drain(..).map(answer).collect());
+        crash::point("lane: told");
     }
 
     fn publish(&self) {

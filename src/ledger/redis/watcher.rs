@@ -14,6 +14,7 @@ use super::lane::{Known, Lane};
 use super::wire::{self, Head, Report};
 use crate::catalog::SaleCard;
 use crate::clock;
+use crate::crash;
 use crate::engine::Position;
 use crate::ledger::Health;
 use crate::sale::SaleDefinition;
@@ -33,8 +34,12 @@ impl Watcher {
         while !self.caller.common.stop.load(Ordering::Acquire) {
             let since = self.caller.lane.tick();
             // A call that fails is made again with the next tick, which says nothing new of the cause.
-            let asked = clock::instant();
+            let (asked, seen) = (clock::instant(), *self.caller.lane.head.borrow());
             if let Ok(done) = self.caller.call(&[], Some(since.seq), asked) {
+                // Nobody asked for anything: what is new ran out, or another's call came first.
+                if done.head.position > seen {
+                    crash::point("redis: swept");
+                }
                 self.tell(&done, since, asked);
             }
             clock::sleep(self.caller.lane.idle().max(self.caller.shut_out()));

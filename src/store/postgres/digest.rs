@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{archive, dead, id, instant, lease, log, news, number, retire, whole};
 use crate::clock::Millis;
+use crate::crash;
 use crate::orders::{OrderStatus, lines_json};
 use crate::sale::{LaneId, PaymentRef, SaleDefinition};
 use crate::store::chain::Tip;
@@ -26,20 +27,21 @@ pub(super) async fn digest(
 ) -> Result<Digested, StoreError> {
     let mut transaction = client.transaction().await?;
     lease::lock_for(&transaction, batch).await?;
+    crash::point("writer: begun");
     let (events, mut dead) = digest::open(&batch.entries);
     let mut done = Digested { cursor: batch.end(), ..Digested::default() };
     match batch.care {
         Care::Whole => {
             // On the wire together: the cursor does not wait for what is looked up.
             let (moved, taken) = join!(
-                lease::move_cursor(&transaction, batch),
+                move_cursor(&transaction, batch),
                 take(&transaction, batch.lane, &events, &mut done),
             );
             dead.extend(taken?);
             moved?;
         }
         Care::EventByEvent => {
-            lease::move_cursor(&transaction, batch).await?;
+            move_cursor(&transaction, batch).await?;
             // By halves: of a thousand events with one that is refused, twenty tries find it.
             let mut waiting = vec![&events[..]];
             while let Some(part) = waiting.pop() {
@@ -64,17 +66,26 @@ pub(super) async fn digest(
             }
         }
     }
+    crash::point("writer: rows written");
     done.dead_letters = dead.iter().map(|letter| letter.record.last.seq).collect();
     dead::put_aside(&transaction, batch.lane, &dead).await?;
     if shared {
         archive::keep(&transaction, batch.lane, &batch.entries).await?;
         news::tell(&transaction, Some((batch.lane, batch.holder)), &done.carts).await?;
     }
+    crash::point("writer: before the commit");
     transaction.commit().await?;
+    crash::point("writer: committed");
     if let Some(tip) = &done.logged {
         tip.tell(i64::from(batch.lane.0));
     }
     Ok(done)
+}
+
+async fn move_cursor(books: &Transaction<'_>, batch: &Batch) -> Result<(), StoreError> {
+    lease::move_cursor(books, batch).await?;
+    crash::point("writer: cursor moved");
+    Ok(())
 }
 
 /// Digests events; says which of them contradict the books.

@@ -87,7 +87,6 @@ impl Recovery<'_> {
             return Err(Closed::Another);
         }
         self.reopen(position, state.now().0, Some(position.seq))?;
-        crash::point("recovery: reopened");
         if position.seq > 0 {
             warn!(%lane, epoch = position.epoch, seq = position.seq, "the lane was written anew");
         }
@@ -148,6 +147,7 @@ impl Recovery<'_> {
         call.arg(position.epoch).arg(position.seq).arg(now).arg(self.history);
         call.arg(self.gateway.lanes).arg(base.map_or(String::new(), |base| base.to_string()));
         let done = call.invoke(self.connection)?;
+        crash::point("recovery: reopened");
         ours(done)
     }
 }
