@@ -89,7 +89,7 @@ enum Task {
         #[arg(long)]
         debug: bool,
     },
-    /// Deaths of the program at named points, each so often.
+    /// Deaths of the program at named points, each so often. A part of `test`, too, with one of each.
     CrashPoints {
         /// How often each.
         #[arg(long, default_value_t = 25)]
@@ -192,19 +192,25 @@ fn lint() -> Done {
         |component: &str| format!("is the component there? rustup component add {component}");
     run(cargo().args(["fmt", "--all", "--check"]))
         .map_err(|error| format!("{error}; {}", missing("rustfmt")))?;
-    run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
-        .map_err(|error| format!("{error}; {}", missing("clippy")))
+    run(cargo()
+        .args(["clippy", "--workspace", "--all-targets"])
+        .args(MORTAL)
+        .args(["--", "-D", "warnings"]))
+    .map_err(|error| format!("{error}; {}", missing("clippy")))
 }
+
+/// The program as tests have it: it can be made to die at named points. No release is built so.
+const MORTAL: [&str; 2] = ["--features", "floodgate/crash-points"];
 
 /// cargo-nextest where it is installed: it runs tests beside each other and tells each one's time.
 /// Documentation examples are tests, too, and only cargo runs those.
 fn test() -> Done {
     if is_there("cargo-nextest") {
-        run(cargo().args(["nextest", "run", "--workspace"]))?;
+        run(cargo().args(["nextest", "run", "--workspace"]).args(MORTAL))?;
     } else {
-        run(cargo().args(["test", "--workspace", "--bins", "--lib", "--tests"]))?;
+        run(cargo().args(["test", "--workspace", "--bins", "--lib", "--tests"]).args(MORTAL))?;
     }
-    run(cargo().args(["test", "--workspace", "--doc"]))
+    run(cargo().args(["test", "--workspace", "--doc"]).args(MORTAL))
 }
 
 fn crash(rounds: u32, tests: &str) -> Done {
