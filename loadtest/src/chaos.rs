@@ -12,9 +12,9 @@ mod disk;
 mod fleet;
 mod front;
 mod round;
+mod tally;
 mod trouble;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,7 +23,8 @@ use fastrand::Rng;
 use thiserror::Error;
 
 use self::fleet::Rig;
-use self::round::{Round, Sold};
+use self::round::Round;
+pub use self::tally::{Promises, Tally};
 pub use self::trouble::Fault;
 use crate::oracle::OracleError;
 
@@ -44,23 +45,6 @@ pub struct Plan {
     pub dir: PathBuf,
     /// Printed in a report.
     pub commit: String,
-}
-
-/// What a run came to.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// Sales that were judged.
-    pub rounds: u64,
-    /// Faults by kind.
-    pub faults: BTreeMap<&'static str, u64>,
-    /// Requests by how they ended.
-    pub requests: BTreeMap<String, u64>,
-    /// Promises that were lost, none of which was to survive, by level.
-    pub lost: u64,
-    /// The longest time from the last mending to the first unit that was sold or refused for good.
-    pub slowest_ms: u128,
-    /// What is wrong, in full.
-    pub broken: Option<String>,
 }
 
 /// Why a run could not go on.
@@ -93,18 +77,10 @@ pub async fn run(plan: &Plan, mut told: impl FnMut(&str)) -> Result<Tally, Chaos
     while began.elapsed() < plan.lasts && tally.rounds < u64::from(plan.rounds_max) {
         let round = Round::of(u32::try_from(tally.rounds).unwrap_or(u32::MAX), rng.fork(), plan);
         told(&format!("{round}"));
-        let Sold { faults, requests, lost, revived, broken } = round.play(&mut rig, plan).await?;
-        tally.rounds += 1;
-        tally.lost += lost;
-        tally.slowest_ms = tally.slowest_ms.max(revived.as_millis());
-        for fault in faults {
-            *tally.faults.entry(fault).or_default() += 1;
-        }
-        for (outcome, count) in requests {
-            *tally.requests.entry(outcome).or_default() += count;
-        }
-        if broken.is_some() {
-            tally.broken = broken;
+        let sold = round.play(&mut rig, plan).await?;
+        told(&format!("  {sold}"));
+        tally.add(sold);
+        if tally.broken.is_some() {
             break;
         }
     }

@@ -201,7 +201,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     if evidence.scope.sold_out {
         checks.push(stock_checks::sold_out(&digest));
     }
-    Verdict::new(checks, notes(&digest), lines)
+    Verdict { lost: digest.lost(), ..Verdict::new(checks, notes(&digest), lines) }
 }
 
 fn notes(digest: &Digest<'_>) -> Vec<String> {

@@ -195,12 +195,7 @@ impl Gateway {
         command.env("REDIS_URL", &self.redis).env("DATABASE_URL", &self.postgres);
         command.env("FLOODGATE_ADMIN_TOKEN", TOKEN).env("FLOODGATE_DATA_DIR", &self.dir);
         command.env("RUST_LOG", "info").stdin(Stdio::null());
-        let word = match self.level {
-            Level::Memory => "memory",
-            Level::Fsync => "fsync",
-            Level::Replicated => "replicated",
-            Level::Stored => "stored",
-        };
+        let word = self.level.word();
         command.env("FLOODGATE_DURABILITY", word).env("FLOODGATE_LEDGER__REPLICAS", "1");
         command
     }

@@ -1,6 +1,6 @@
 //! One sale of a run: crowd and faults, then mending and judgement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,9 +10,9 @@ use tokio::time::sleep;
 
 use super::fleet::{REVIVES_WITHIN, Rig};
 use super::front::Front;
-use super::{ChaosError, Fault, Plan};
+use super::{ChaosError, Fault, Plan, Promises};
 use crate::buyers::{self, Control, CrowdPlan, Habits, Patience};
-use crate::history::{History, Level};
+use crate::history::{Entry, History, Level, Op, Seen};
 use crate::ops::{ItemSpec, OpsAccess, OpsClient, SaleSpec};
 use crate::oracle::{BooksAt, Evidence, Report, Run, Scope, gather, judge};
 use crate::stop::StopFlag;
@@ -32,9 +32,10 @@ pub struct Round {
 /// What it came to.
 #[derive(Debug)]
 pub struct Sold {
+    pub level: Level,
     pub faults: Vec<&'static str>,
     pub requests: BTreeMap<String, u64>,
-    pub lost: u64,
+    pub promises: Promises,
     /// From the last mending until somebody was answered for good.
     pub revived: Duration,
     pub broken: Option<String>,
@@ -60,6 +61,11 @@ impl Round {
     /// The level that survives all of its faults.
     fn survivor(&self) -> Option<Level> {
         self.faults.iter().filter_map(|fault| fault.survivor()).max()
+    }
+
+    /// Whether what it promises may be gone after its faults.
+    fn may_lose(&self) -> bool {
+        self.survivor().is_some_and(|survives| self.level < survives)
     }
 
     fn sale(&self) -> String {
@@ -109,16 +115,17 @@ impl Round {
                 found.unresolved
             )));
         }
-        let mut broken = self.judge(rig, plan, &history, &file).await?;
+        let (lost, mut broken) = self.judge(rig, plan, &history, &file).await?;
         let anomalies = [report.anomalies, found.anomalies].concat();
         // Where promises were lost, buyers see it.
-        if !anomalies.is_empty() && self.survivor().is_none() {
+        if !anomalies.is_empty() && !self.may_lose() {
             broken = Some(format!("{self}\nanswers that cannot be: {}", anomalies.join("; ")));
         }
         Ok(Sold {
+            level: self.level,
             faults: self.faults.iter().map(|fault| fault.name()).collect(),
             requests: history.outcomes(),
-            lost: 0,
+            promises: Promises { told: told(history.entries()), lost },
             revived,
             broken,
         })
@@ -200,13 +207,14 @@ impl Round {
         }
     }
 
+    /// How many promises were lost that might be, and what is wrong, if anything.
     async fn judge(
         &self,
         rig: &Rig,
         plan: &Plan,
         history: &History,
         file: &std::path::Path,
-    ) -> Result<Option<String>, ChaosError> {
+    ) -> Result<(u64, Option<String>), ChaosError> {
         let sale = self.sale();
         let url = rig.postgres.url();
         // What ran out before everything was mended is still to come back, and then to be written.
@@ -226,10 +234,25 @@ impl Round {
                 history: Some(file.to_owned()),
                 logs: Some(plan.dir.clone()),
             };
-            return Ok(Some(Report::of(run, &evidence, &verdict).to_string()));
+            return Ok((verdict.lost, Some(Report::of(run, &evidence, &verdict).to_string())));
         }
         let audit = rig.gateways[0].audit()?;
-        Ok(audit.map(|said| format!("{self}\nthe audit: {said}")))
+        Ok((verdict.lost, audit.map(|said| format!("{self}\nthe audit: {said}"))))
+    }
+}
+
+/// Different reservations that buyers were told of.
+fn told(entries: &[Entry]) -> u64 {
+    let told = entries.iter().filter(|entry| entry.op == Op::Reserve && entry.seen == Seen::Ok);
+    let ids: BTreeSet<_> = told.filter_map(|entry| entry.reservation.as_deref()).collect();
+    ids.len() as u64
+}
+
+impl fmt::Display for Sold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Promises { told, lost } = self.promises;
+        let (level, revived) = (self.level.word(), self.revived.as_millis());
+        write!(f, "told {told} at {level}, lost {lost}, sold again after {revived} ms")
     }
 }
 

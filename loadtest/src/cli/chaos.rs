@@ -63,12 +63,11 @@ pub fn run(options: &ChaosOptions) -> Result<(), Failure> {
             .await
             .map_err(|error| Failure::Failed(format!("{error} (seed {seed})")))
     })?;
-    print(&format!(
-        "{} rounds; faults: {:?}; requests: {:?}; slowest to sell again: {} ms\n",
-        tally.rounds, tally.faults, tally.requests, tally.slowest_ms
-    ))?;
+    print(&tally.to_string())?;
+    let lost: u64 = tally.promises.values().map(|promises| promises.lost).sum();
     match tally.broken {
-        None => print("every promise was kept\n"),
+        None if lost == 0 => print("every promise was kept\n"),
+        None => print(&format!("every promise was kept but {lost} that were to survive less\n")),
         Some(broken) => {
             print(&format!("{broken}\n"))?;
             Err(Failure::Broken(format!("a promise was broken; --seed {seed}")))

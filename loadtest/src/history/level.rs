@@ -28,4 +28,15 @@ impl Level {
             _ => None,
         }
     }
+
+    /// The word of the contract.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Fsync => "fsync",
+            Self::Replicated => "replicated",
+            Self::Stored => "stored",
+        }
+    }
 }

@@ -28,6 +28,9 @@ pub struct Verdict {
     pub ok: bool,
     /// Each of them.
     pub checks: Vec<Check>,
+    /// Reservations that were told and are not there, none of which was to survive what happened.
+    #[serde(default)]
+    pub lost: u64,
     /// What is worth knowing and no fault.
     pub notes: Vec<String>,
     /// Of which items all requests were laid in one line of time.
@@ -69,7 +72,7 @@ pub enum Why {
 
 impl Verdict {
     pub(super) fn new(checks: Vec<Check>, notes: Vec<String>, lines: Lines) -> Self {
-        Self { ok: checks.iter().all(|check| check.ok), checks, notes, lines }
+        Self { ok: checks.iter().all(|check| check.ok), checks, lost: 0, notes, lines }
     }
 
     /// The checks that failed.
