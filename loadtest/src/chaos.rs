@@ -3,15 +3,19 @@
 //!
 //! A run is a sequence of rounds, each a sale of its own. In a round buyers come through a balancer while
 //! processes are killed, stopped, wiped, cut off and set to other clocks; then everything is mended, what is
-//! unknown is asked for again, and the oracle judges. Safety has to hold under any faults; that it sells
-//! again, when they are mended.
+//! unknown is asked for again, and the oracle judges. Safety has to hold under any faults; that every gateway
+//! sells again, when they are mended.
 //!
 //! Start reading at [`run`].
 
+mod deed;
 mod disk;
 mod fleet;
 mod front;
+mod gateway;
+mod probe;
 mod round;
+mod sign;
 mod tally;
 mod trouble;
 

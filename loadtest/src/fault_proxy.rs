@@ -26,6 +26,8 @@ struct Faults {
     swallow_commits: AtomicU64,
     commits: AtomicU64,
     swallowed: AtomicU64,
+    delayed: AtomicU64,
+    vanished: AtomicU64,
     /// Answers come so much later, in milliseconds.
     delay: AtomicU64,
     /// What is sent arrives nowhere.
@@ -90,6 +92,16 @@ impl FaultProxy {
     /// Answers that were lost so far.
     pub fn swallowed(&self) -> u64 {
         self.faults.swallowed.load(Ordering::Acquire)
+    }
+
+    /// Answers that came late so far.
+    pub fn delayed(&self) -> u64 {
+        self.faults.delayed.load(Ordering::Acquire)
+    }
+
+    /// Pieces of questions and answers that arrived nowhere so far.
+    pub fn vanished(&self) -> u64 {
+        self.faults.vanished.load(Ordering::Acquire)
     }
 
     /// From now on answers come so much later.
@@ -206,7 +218,9 @@ fn ask(
             let nth = faults.commits.fetch_add(1, Ordering::AcqRel) + 1;
             doomed.store(nth.is_multiple_of(every), Ordering::Release);
         }
-        if !faults.hole.load(Ordering::Acquire) {
+        if faults.hole.load(Ordering::Acquire) {
+            faults.vanished.fetch_add(1, Ordering::AcqRel);
+        } else {
             faults.hand_on(connection, &buffer[..read], server)?;
         }
     }
@@ -231,8 +245,11 @@ fn answer(
         if lost || read == 0 {
             return Ok(());
         }
-        if !faults.hole.load(Ordering::Acquire) {
+        if faults.hole.load(Ordering::Acquire) {
+            faults.vanished.fetch_add(1, Ordering::AcqRel);
+        } else {
             let delay = Duration::from_millis(faults.delay.load(Ordering::Acquire));
+            faults.delayed.fetch_add(u64::from(!delay.is_zero()), Ordering::AcqRel);
             let due = Instant::now() + delay;
             late.send((due, buffer[..read].to_vec())).map_err(io::Error::other)?;
         }

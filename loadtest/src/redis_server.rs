@@ -17,8 +17,21 @@ const STARTS_WITHIN: Duration = Duration::from_secs(20);
 pub enum Keeps {
     /// Every write, synced before it is answered.
     Everything,
+    /// Every write, synced once a second.
+    EverySecond,
     /// Nothing.
     Nothing,
+}
+
+impl Keeps {
+    /// Whether it writes a file of all writes, and when it syncs it; as its settings have it.
+    fn settings(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Everything => ("yes", "always"),
+            Self::EverySecond => ("yes", "everysec"),
+            Self::Nothing => ("no", "always"),
+        }
+    }
 }
 
 /// A running server. Killed when dropped; its folder goes with it.
@@ -106,6 +119,34 @@ impl RedisServer {
         self.dir.path()
     }
 
+    /// From now on, while it runs on and over its next death, it keeps this. What it holds already is kept as well.
+    ///
+    /// # Errors
+    /// It does not run, or does not get done.
+    pub fn keep(&mut self, keeps: Keeps) -> io::Result<()> {
+        if self.keeps == keeps {
+            return Ok(());
+        }
+        let (appends, syncs) = keeps.settings();
+        for setting in [format!("appendfsync {syncs}"), format!("appendonly {appends}")] {
+            let said = self.ask(&format!("CONFIG SET {setting}"))?;
+            if said != "+OK\r\n" {
+                return Err(io::Error::other(format!("CONFIG SET {setting}: {said}")));
+            }
+        }
+        self.keeps = keeps;
+        // A file that is begun is none before all that is there already has been written to it.
+        wait_for("the append-only file is whole", || {
+            let info = self.ask("INFO persistence").unwrap_or_default();
+            info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+        })
+    }
+
+    /// What it keeps over its death.
+    pub fn keeps(&self) -> Keeps {
+        self.keeps
+    }
+
     /// Whether it runs: it may have ended by itself.
     pub fn runs(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
@@ -170,9 +211,9 @@ impl RedisServer {
     }
 
     fn configure(&self, command: &mut Command) {
-        let appends = if self.keeps == Keeps::Everything { "yes" } else { "no" };
+        let (appends, syncs) = self.keeps.settings();
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-        command.args(["--appendonly", appends, "--appendfsync", "always", "--dir"]);
+        command.args(["--appendonly", appends, "--appendfsync", syncs, "--dir"]);
         // A replica that comes waits for no others.
         command.arg(self.dir.path()).args(["--repl-diskless-sync-delay", "0"]).args(&self.more);
     }

@@ -10,11 +10,13 @@ use tokio::time::sleep;
 
 use super::fleet::{REVIVES_WITHIN, Rig};
 use super::front::Front;
-use super::{ChaosError, Fault, Plan, Promises};
+use super::probe::{Probed, each_sells};
+use super::{ChaosError, Fault, Plan, Promises, deed};
 use crate::buyers::{self, Control, CrowdPlan, Habits, Patience};
 use crate::history::{Entry, History, Level, Op, Seen};
 use crate::ops::{ItemSpec, OpsAccess, OpsClient, SaleSpec};
 use crate::oracle::{BooksAt, Evidence, Report, Run, Scope, gather, judge};
+use crate::redis_server::Keeps;
 use crate::stop::StopFlag;
 
 /// What is chosen for a round.
@@ -23,6 +25,8 @@ pub struct Round {
     number: u32,
     rng: Rng,
     level: Level,
+    /// What Redis keeps over its death.
+    keeps: Keeps,
     stock: u64,
     hold_seconds: u64,
     faults: Vec<Fault>,
@@ -34,9 +38,11 @@ pub struct Round {
 pub struct Sold {
     pub level: Level,
     pub faults: Vec<&'static str>,
+    /// Of them, those that did not show.
+    pub without_effect: Vec<&'static str>,
     pub requests: BTreeMap<String, u64>,
     pub promises: Promises,
-    /// From the last mending until somebody was answered for good.
+    /// From the last mending until every gateway had sold.
     pub revived: Duration,
     pub broken: Option<String>,
 }
@@ -47,9 +53,12 @@ impl Round {
         let count = rng.usize(1..6);
         let possible = Fault::possible();
         let faults = (0..count).map(|_| possible[rng.usize(0..possible.len())]).collect();
+        let level = levels[rng.usize(0..levels.len())];
+        let loses = [Keeps::Nothing, Keeps::EverySecond][rng.usize(0..2)];
         Self {
             number,
-            level: levels[rng.usize(0..levels.len())],
+            level,
+            keeps: if level == Level::Memory { loses } else { Keeps::Everything },
             stock: rng.u64(20..3_000),
             hold_seconds: [2, 600][rng.usize(0..2)],
             faults,
@@ -60,7 +69,7 @@ impl Round {
 
     /// The level that survives all of its faults.
     fn survivor(&self) -> Option<Level> {
-        self.faults.iter().filter_map(|fault| fault.survivor()).max()
+        self.faults.iter().filter_map(|fault| fault.survivor(self.level)).max()
     }
 
     /// Whether what it promises may be gone after its faults.
@@ -73,13 +82,33 @@ impl Round {
     }
 
     pub async fn play(mut self, rig: &mut Rig, plan: &Plan) -> Result<Sold, ChaosError> {
-        rig.promise(self.level)?;
+        let played = self.sell(rig, plan).await;
+        let misdeeds = rig.misdeeds(|code| self.faults.iter().any(|fault| fault.explains(code)))?;
+        if misdeeds.is_empty() {
+            return played;
+        }
+        let misdeeds = misdeeds.join("\n");
+        match played {
+            Ok(sold) => {
+                let before = sold.broken.map_or_else(|| self.to_string(), |broken| broken);
+                Ok(Sold { broken: Some(format!("{before}\n{misdeeds}")), ..sold })
+            }
+            Err(ChaosError::Liveness(what)) => {
+                Err(ChaosError::Liveness(format!("{what}\n{misdeeds}")))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn sell(&mut self, rig: &mut Rig, plan: &Plan) -> Result<Sold, ChaosError> {
+        rig.promise(self.level, self.keeps)?;
         rig.heal().await?;
         let sale = self.sale();
         self.open(&rig.gateways[0].access()).await?;
         let front =
             Front::open(rig.gateways.iter().map(|gateway| gateway.public).collect()).await?;
-        let desks = Front::open(rig.gateways.iter().map(|gateway| gateway.ops).collect()).await?;
+        let ops = rig.gateways.iter().map(|gateway| gateway.access().addr).collect();
+        let desks = Front::open(ops).await?;
         let access = OpsAccess::new(desks.address, rig.gateways[0].access().token);
         let file = plan.dir.join(format!("{sale}.jsonl"));
         let crowd = CrowdPlan { ops: Some(access), ..self.crowd(front.address, plan.seed) };
@@ -92,31 +121,31 @@ impl Round {
         };
         let (going, own) = (crowd.clone(), control.clone());
         let buyers = tokio::spawn(async move { buyers::run(&going, own).await });
-        let began = Instant::now();
-        for fault in self.faults.clone() {
-            sleep(Duration::from_millis(self.rng.u64(50..700))).await;
-            fault.happen(rig, &mut self.rng).await?;
-        }
-        sleep(self.lasts.saturating_sub(began.elapsed())).await;
+        let without_effect = self.spoil(rig).await?;
         let mended = Instant::now();
         rig.heal().await?;
-        self.probe(front.address).await?;
+        let probed = each_sells(&rig.gateways, &crowd).await?;
         let revived = mended.elapsed();
         stop.set();
         let report = buyers
             .await
             .map_err(|panic| ChaosError::Liveness(format!("the crowd fell over: {panic}")))??;
+        if !report.outcomes.contains_key("reserved") {
+            return Err(ChaosError::Liveness("the crowd got nothing".to_owned()));
+        }
+        let Probed { history: probes, anomalies } = probed;
         let mut history = report.history;
+        history.append(probes);
+        // What is asked again is numbered behind the probes.
+        history.save(&file)?;
         let control = Control { stop: StopFlag::new(), ..control };
         let found = buyers::resolve(&mut history, &crowd, control).await?;
         if found.unresolved > 0 {
-            return Err(ChaosError::Liveness(format!(
-                "{} outcomes stay unknown",
-                found.unresolved
-            )));
+            let what = format!("{} outcomes stay unknown", found.unresolved);
+            return Err(ChaosError::Liveness(what));
         }
         let (lost, mut broken) = self.judge(rig, plan, &history, &file).await?;
-        let anomalies = [report.anomalies, found.anomalies].concat();
+        let anomalies = [report.anomalies, anomalies, found.anomalies].concat();
         // Where promises were lost, buyers see it.
         if !anomalies.is_empty() && !self.may_lose() {
             broken = Some(format!("{self}\nanswers that cannot be: {}", anomalies.join("; ")));
@@ -124,11 +153,30 @@ impl Round {
         Ok(Sold {
             level: self.level,
             faults: self.faults.iter().map(|fault| fault.name()).collect(),
+            without_effect,
             requests: history.outcomes(),
             promises: Promises { told: told(history.entries()), lost },
             revived,
             broken,
         })
+    }
+
+    /// Lets its faults happen, each beside those before it that stay. Returns those that did not show.
+    async fn spoil(&mut self, rig: &mut Rig) -> Result<Vec<&'static str>, ChaosError> {
+        let began = Instant::now();
+        let mut signs = Vec::new();
+        for fault in self.faults.clone() {
+            sleep(Duration::from_millis(self.rng.u64(50..700))).await;
+            signs.push((fault.name(), deed::happen(fault, rig, &mut self.rng).await?));
+        }
+        sleep(self.lasts.saturating_sub(began.elapsed())).await;
+        let mut without_effect = Vec::new();
+        for (fault, sign) in signs {
+            if !sign.shows(rig).await {
+                without_effect.push(fault);
+            }
+        }
+        Ok(without_effect)
     }
 
     async fn open(&self, access: &OpsAccess) -> Result<(), ChaosError> {
@@ -179,34 +227,6 @@ impl Round {
         }
     }
 
-    /// Somebody new is answered for good, soon after everything was mended.
-    async fn probe(&self, front: SocketAddr) -> Result<(), ChaosError> {
-        let plan = CrowdPlan {
-            user_prefix: format!("probe{}-", self.number),
-            connections: 1,
-            habits: Habits::PLAIN,
-            ..CrowdPlan { users: 1, ..self.crowd(front, 1) }
-        };
-        let began = Instant::now();
-        loop {
-            // Kept apart: what it buys is in the books, so its user is left out of the judgement below.
-            let stop = StopFlag::new();
-            let control = Control { stop, ..Control::default() };
-            let report = buyers::run(&plan, control).await?;
-            let answered = report.history.entries().iter().any(|entry| match &entry.seen {
-                crate::history::Seen::Ok => true,
-                crate::history::Seen::No(code) => !crate::history::is_transient(code),
-                crate::history::Seen::Invoke | crate::history::Seen::Unknown(_) => false,
-            });
-            if answered {
-                return Ok(());
-            }
-            if began.elapsed() > REVIVES_WITHIN {
-                return Err(ChaosError::Liveness("nobody is answered".to_owned()));
-            }
-        }
-    }
-
     /// How many promises were lost that might be, and what is wrong, if anything.
     async fn judge(
         &self,
@@ -222,8 +242,8 @@ impl Round {
         let access = rig.gateways[0].access();
         let (view, books, _) = gather(&access, &BooksAt::Postgres(url), &sale, within).await?;
         let lost_below = self.survivor();
-        // The probes are not in the history.
-        let scope = Scope { lost_below, shared: true, level: Some(self.level), ..Scope::default() };
+        let level = Some(self.level);
+        let scope = Scope { complete: true, lost_below, shared: true, level, ..Scope::default() };
         let evidence = Evidence { history, ledger: &view, books: &books, scope };
         let verdict = judge(&evidence);
         if !verdict.ok {
@@ -252,17 +272,21 @@ impl fmt::Display for Sold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Promises { told, lost } = self.promises;
         let (level, revived) = (self.level.word(), self.revived.as_millis());
-        write!(f, "told {told} at {level}, lost {lost}, sold again after {revived} ms")
+        write!(f, "told {told} at {level}, lost {lost}, sold again after {revived} ms")?;
+        if self.without_effect.is_empty() {
+            return Ok(());
+        }
+        write!(f, "; without effect: {}", self.without_effect.join(", "))
     }
 }
 
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { number, level, stock, hold_seconds, faults, .. } = self;
+        let Self { number, level, keeps, stock, hold_seconds, faults, .. } = self;
         let faults: Vec<_> = faults.iter().map(|fault| fault.name()).collect();
         write!(
             f,
-            "round {number}: {level:?}, {stock} units, {hold_seconds} s, {}",
+            "round {number}: {level:?}, Redis keeps {keeps:?}, {stock} units, {hold_seconds} s, {}",
             faults.join(", ")
         )
     }

@@ -13,11 +13,13 @@ pub struct Tally {
     pub rounds: u64,
     /// Faults by kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Of them, those that did not show that they had an effect.
+    pub without_effect: BTreeMap<&'static str, u64>,
     /// Requests by how they ended.
     pub requests: BTreeMap<String, u64>,
     /// What was promised, by level.
     pub promises: BTreeMap<Level, Promises>,
-    /// The longest time from the last mending to the first unit that was sold or refused for good.
+    /// The longest time from the last mending until every gateway had sold again.
     pub slowest_ms: u128,
     /// What is wrong, in full.
     pub broken: Option<String>,
@@ -44,6 +46,9 @@ impl Tally {
         for fault in sold.faults {
             *self.faults.entry(fault).or_default() += 1;
         }
+        for fault in sold.without_effect {
+            *self.without_effect.entry(fault).or_default() += 1;
+        }
         for (outcome, count) in sold.requests {
             *self.requests.entry(outcome).or_default() += count;
         }
@@ -56,7 +61,9 @@ impl fmt::Display for Tally {
         let Self { rounds, slowest_ms, .. } = self;
         writeln!(f, "{rounds} rounds; slowest to sell again: {slowest_ms} ms")?;
         for (fault, count) in &self.faults {
-            writeln!(f, "  {fault:<24} {count:>8}")?;
+            let idle = self.without_effect.get(fault).copied().unwrap_or_default();
+            let idle = if idle > 0 { format!(", {idle} without effect") } else { String::new() };
+            writeln!(f, "  {fault:<24} {count:>8}{idle}")?;
         }
         for (outcome, count) in &self.requests {
             writeln!(f, "  {outcome:<24} {count:>8}")?;

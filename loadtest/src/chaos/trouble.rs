@@ -1,19 +1,10 @@
-//! What goes wrong, and how it is done to real processes.
-
-use std::io;
-use std::net::TcpStream;
-use std::time::Duration;
-
-use fastrand::Rng;
-use tokio::time::sleep;
+//! What goes wrong.
 
 use super::disk::Disk;
-use super::fleet::{Rig, copy};
-use crate::fault_proxy::FaultProxy;
 use crate::history::Level;
 
-/// Connections that take all descriptors.
-const HOARDED: usize = 400;
+/// The exit code of a gateway that does not reach what it needs.
+const UNAVAILABLE: i32 = 4;
 
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +19,7 @@ pub enum Fault {
     SkewGateway,
     /// A gateway has hardly any descriptors, and a crowd takes them.
     ExhaustDescriptors,
-    /// A gateway's configuration becomes bad, and it is told to read it.
+    /// A gateway's configuration becomes bad in one of several ways, and it is told to read it.
     BadConfiguration,
     /// SIGKILL of Redis, and a start on its files.
     KillRedis,
@@ -44,11 +35,11 @@ pub enum Fault {
     KillReplica,
     /// Redis forgets its scripts.
     ForgetScripts,
-    /// Every few answers of Redis are lost.
+    /// Every few answers of Redis are lost: to all gateways, or to one.
     CutRedis,
-    /// Redis's answers are late.
+    /// Redis's answers are late: to all gateways, or to one.
     DelayRedis,
-    /// What is sent to Redis arrives nowhere.
+    /// What is sent to Redis arrives nowhere: from all gateways, or from one.
     LoseRedis,
     /// SIGKILL of PostgreSQL, and a start on its files.
     KillPostgres,
@@ -125,147 +116,58 @@ impl Fault {
         }
     }
 
-    /// The weakest promise that survives it, if not all do.
+    /// The weakest promise that survives it in a round of a level, if not all do. What answers at `memory` came from a
+    /// Redis that need not keep it over its end.
     #[must_use]
-    pub fn survivor(self) -> Option<Level> {
-        matches!(self, Self::WipeRedis | Self::RollBackRedis).then_some(Level::Stored)
-    }
-
-    /// Does it, and mends what the next one could not do without.
-    pub(super) async fn happen(self, rig: &mut Rig, rng: &mut Rng) -> io::Result<()> {
-        let which = rng.usize(0..rig.gateways.len());
-        let short = Duration::from_millis(rng.u64(20..600));
-        let long = Duration::from_millis(rng.u64(500..4_000));
+    pub fn survivor(self, round: Level) -> Option<Level> {
         match self {
-            Self::KillGateway => {
-                rig.gateways[which].kill();
-                sleep(short).await;
-                rig.gateways[which].start()
-            }
-            Self::RestartGateway => {
-                rig.gateways[which].signal("-TERM");
-                sleep(Duration::from_millis(300)).await;
-                // A drain is bounded, and another start would find the port taken.
-                rig.gateways[which].wait();
-                rig.gateways[which].start()
-            }
-            Self::PauseGateway => {
-                rig.gateways[which].signal("-STOP");
-                sleep(long).await;
-                rig.gateways[which].signal("-CONT");
-                Ok(())
-            }
-            Self::SkewGateway => {
-                rig.gateways[which].kill();
-                rig.gateways[which].skew(rng.i64(-3_600..3_600));
-                rig.gateways[which].start()
-            }
-            Self::ExhaustDescriptors => {
-                let gateway = &rig.gateways[which];
-                gateway.descriptors(128);
-                let near = Duration::from_millis(20);
-                let hoard: Vec<_> = (0..HOARDED)
-                    .map_while(|_| TcpStream::connect_timeout(&gateway.public, near).ok())
-                    .collect();
-                sleep(short).await;
-                drop(hoard);
-                gateway.descriptors(4_096);
-                Ok(())
-            }
-            Self::BadConfiguration => {
-                rig.gateways[which].configure("lisen = 7 7\n")?;
-                rig.gateways[which].signal("-HUP");
-                sleep(short).await;
-                rig.gateways[which].configure("")
-            }
-            Self::KillRedis => {
-                rig.redis.kill();
-                sleep(short).await;
-                rig.redis.run()
-            }
-            Self::FreezeRedis => {
-                rig.redis.freeze()?;
-                sleep(long).await;
-                rig.redis.thaw()
-            }
-            Self::WipeRedis => {
-                rig.redis.kill();
-                sleep(short).await;
-                rig.redis.run_empty()
-            }
-            Self::RollBackRedis => {
-                // Killed, so that the copy is of one moment.
-                rig.redis.kill();
-                let copied = tempfile::tempdir()?;
-                copy(rig.redis.dir(), copied.path())?;
-                rig.redis.run()?;
-                sleep(short).await;
-                rig.redis.kill();
-                for entry in std::fs::read_dir(rig.redis.dir())? {
-                    let path = entry?.path();
-                    if path.is_dir() {
-                        std::fs::remove_dir_all(path)?;
-                    } else {
-                        std::fs::remove_file(path)?;
-                    }
-                }
-                copy(copied.path(), rig.redis.dir())?;
-                rig.redis.run()
-            }
-            Self::FillDisk => {
-                rig.disk.fill()?;
-                sleep(short).await;
-                rig.disk.empty();
-                // One that syncs every write ends itself where it cannot.
-                if rig.redis.runs() { Ok(()) } else { rig.redis.run() }
-            }
-            Self::KillReplica => {
-                rig.replica.kill();
-                sleep(short).await;
-                rig.replica.run()
-            }
-            Self::ForgetScripts => rig.redis.ask("SCRIPT FLUSH").map(drop),
-            Self::CutRedis => {
-                rig.to_redis.swallow_every(rng.u64(3..40));
-                sleep(long).await;
-                rig.to_redis.swallow_every(0);
-                Ok(())
-            }
-            Self::DelayRedis => {
-                delay(&rig.to_redis, Duration::from_millis(rng.u64(1..700)), long).await
-            }
-            Self::LoseRedis => lose(&rig.to_redis, long).await,
-            Self::KillPostgres => {
-                rig.postgres.kill();
-                sleep(short).await;
-                rig.postgres.run()
-            }
-            Self::CutCommits => {
-                rig.to_postgres.swallow_commits(rng.u64(1..6));
-                sleep(long).await;
-                rig.to_postgres.swallow_commits(0);
-                Ok(())
-            }
-            Self::DelayPostgres => {
-                delay(&rig.to_postgres, Duration::from_millis(rng.u64(10..400)), long).await
-            }
-            Self::LosePostgres => lose(&rig.to_postgres, long).await,
+            Self::WipeRedis | Self::RollBackRedis => Some(Level::Stored),
+            Self::KillRedis | Self::FillDisk => (round == Level::Memory).then_some(Level::Fsync),
+            Self::KillGateway
+            | Self::RestartGateway
+            | Self::PauseGateway
+            | Self::SkewGateway
+            | Self::ExhaustDescriptors
+            | Self::BadConfiguration
+            | Self::FreezeRedis
+            | Self::KillReplica
+            | Self::ForgetScripts
+            | Self::CutRedis
+            | Self::DelayRedis
+            | Self::LoseRedis
+            | Self::KillPostgres
+            | Self::CutCommits
+            | Self::DelayPostgres
+            | Self::LosePostgres => None,
         }
     }
-}
 
-/// Every answer is late, for a while.
-async fn delay(proxy: &FaultProxy, by: Duration, lasts: Duration) -> io::Result<()> {
-    proxy.delay(by);
-    sleep(lasts).await;
-    proxy.delay(Duration::ZERO);
-    Ok(())
-}
-
-/// No answer comes, for a while.
-async fn lose(proxy: &FaultProxy, lasts: Duration) -> io::Result<()> {
-    proxy.swallow_all(true);
-    sleep(lasts).await;
-    proxy.swallow_all(false);
-    Ok(())
+    /// Whether a gateway that starts meanwhile may end with this code: without its servers it does not start, and says
+    /// so by [`UNAVAILABLE`].
+    #[must_use]
+    pub fn explains(self, code: i32) -> bool {
+        let servers_are_away = match self {
+            Self::KillGateway
+            | Self::RestartGateway
+            | Self::PauseGateway
+            | Self::SkewGateway
+            | Self::ExhaustDescriptors
+            | Self::BadConfiguration
+            | Self::KillReplica
+            | Self::ForgetScripts => false,
+            Self::KillRedis
+            | Self::FreezeRedis
+            | Self::WipeRedis
+            | Self::RollBackRedis
+            | Self::FillDisk
+            | Self::CutRedis
+            | Self::DelayRedis
+            | Self::LoseRedis
+            | Self::KillPostgres
+            | Self::CutCommits
+            | Self::DelayPostgres
+            | Self::LosePostgres => true,
+        };
+        servers_are_away && code == UNAVAILABLE
+    }
 }
