@@ -8,11 +8,13 @@
 //!
 //! Start reading at [`run`].
 
+mod counter;
 mod deed;
 mod disk;
 mod fleet;
 mod front;
 mod gateway;
+mod losses;
 mod probe;
 mod round;
 mod sign;
@@ -27,6 +29,7 @@ use fastrand::Rng;
 use thiserror::Error;
 
 use self::fleet::Rig;
+pub use self::losses::{Loss, Measure, measure};
 use self::round::Round;
 pub use self::tally::{Promises, Tally};
 pub use self::trouble::Fault;

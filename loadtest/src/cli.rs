@@ -7,6 +7,7 @@ mod chaos;
 mod crowd;
 mod failure;
 mod generate;
+mod losses;
 mod oracle;
 mod place;
 mod resolve;
@@ -63,6 +64,8 @@ enum Command {
     Oracle(oracle::OracleOptions),
     /// Kills, stops, wipes and cuts real programs under load, and judges, again and again
     Chaos(chaos::ChaosOptions),
+    /// Kills a Redis that keeps little, and counts what was told and is lost
+    Losses(losses::LossesOptions),
     /// Writes request bodies for oha, one a line
     Bodies(bodies::BodiesOptions),
     /// What is needed for how many, by what was measured: a simulation
@@ -86,6 +89,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Resolve(options) => resolve::run(&options),
         Command::Oracle(options) => oracle::run(&options),
         Command::Chaos(options) => chaos::run(&options),
+        Command::Losses(options) => losses::run(&options),
         Command::Bodies(options) => bodies::run(&options),
         Command::Capacity(options) => capacity::run(&options),
         Command::Bench(options) => bench::run(&options),

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::Fault;
 use super::fleet::{Rig, Ways};
+use super::gateway::Gateway;
 use super::sign::{Sign, descriptors, is_stopped, refuses_configuration};
 use crate::fault_proxy::FaultProxy;
 
@@ -26,12 +27,13 @@ const SKEW_SECONDS_MIN: i64 = 10;
 const SKEW_SECONDS_MAX: i64 = 3_600;
 /// How long a gateway that starts may take until it knows its signals.
 const LISTENS_WITHIN: Duration = Duration::from_secs(5);
-/// Configurations that nobody may take: no TOML, an unknown key, another type, an unknown word, not there.
+/// Configurations that nobody may take: no TOML, an unknown key, another type, an unknown word, not there. None is of
+/// a key that is set elsewhere, which would count instead.
 const BAD: [Option<&str>; 5] = [
     Some("lisen = 7 7\n"),
     Some("no_such_key = 1\n"),
-    Some("durability = 5\n"),
-    Some("durability = \"eternal\"\n"),
+    Some("trusted_proxies = 5\n"),
+    Some("log_format = \"verse\"\n"),
     None,
 ];
 
@@ -97,8 +99,8 @@ pub async fn happen(fault: Fault, rig: &mut Rig, rng: &mut Rng) -> io::Result<Si
         }
         Fault::FreezeRedis => {
             rig.redis.freeze()?;
-            let stopped = is_stopped(rig.redis.id());
             sleep(long).await;
+            let stopped = is_stopped(rig.redis.id());
             rig.redis.thaw()?;
             stopped
         }
@@ -109,7 +111,7 @@ pub async fn happen(fault: Fault, rig: &mut Rig, rng: &mut Rng) -> io::Result<Si
             rig.redis.run_empty()?;
             had
         }
-        Fault::RollBackRedis => roll_back_redis(rig, short).await?,
+        Fault::RollBackRedis => roll_back_redis(rig, long).await?,
         Fault::FillDisk => fill_disk(rig, short).await?,
         Fault::KillReplica => {
             let ran = rig.replica.runs();
@@ -159,8 +161,23 @@ fn skew_gateway(rig: &mut Rig, choice: &mut Choice) -> io::Result<Sign> {
     Ok(Sign::Clock(choice.gateway))
 }
 
-async fn exhaust_descriptors(rig: &Rig, choice: &Choice) -> bool {
-    let gateway = &rig.gateways[choice.gateway];
+/// Waits until a gateway that is starting has come so far that it listens; whether it has.
+async fn is_there(gateway: &mut Gateway) -> bool {
+    let began = Instant::now();
+    while gateway.runs() && began.elapsed() < LISTENS_WITHIN {
+        if gateway.listens() {
+            return true;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+async fn exhaust_descriptors(rig: &mut Rig, choice: &Choice) -> bool {
+    let gateway = &mut rig.gateways[choice.gateway];
+    if !is_there(gateway).await {
+        return false;
+    }
     let Some((usual, _)) = descriptors(gateway.id()) else { return false };
     let near = Duration::from_millis(20);
     allow_descriptors(gateway.id(), DESCRIPTORS);
@@ -184,13 +201,9 @@ fn allow_descriptors(id: Option<u32>, most: u32) {
 async fn bad_configuration(rig: &mut Rig, choice: &mut Choice) -> io::Result<bool> {
     let bad = BAD[choice.rng.usize(0..BAD.len())];
     let gateway = &mut rig.gateways[choice.gateway];
-    let began = Instant::now();
     // One that has just been started would end: by the signal, or by what it then reads.
-    while !gateway.listens() {
-        if began.elapsed() > LISTENS_WITHIN || !gateway.runs() {
-            return Ok(false);
-        }
-        sleep(Duration::from_millis(20)).await;
+    if !is_there(gateway).await {
+        return Ok(false);
     }
     let since = gateway.log_bytes();
     match bad {
@@ -209,18 +222,18 @@ fn has_keys(rig: &Rig) -> bool {
     rig.redis.ask("DBSIZE").is_ok_and(|said| said.starts_with(':') && said != ":0\r\n")
 }
 
-/// Redis goes on from its files, and back to a copy of them that is older by `short`.
-async fn roll_back_redis(rig: &mut Rig, short: Duration) -> io::Result<bool> {
+/// Redis goes on from its files for a while, and is then back at what they were.
+async fn roll_back_redis(rig: &mut Rig, lasts: Duration) -> io::Result<bool> {
     let had = has_keys(rig);
     // Killed, so that the copy is of one moment.
     rig.redis.kill();
     let copied = tempfile::tempdir()?;
     copy(rig.redis.dir(), copied.path())?;
     rig.redis.run()?;
-    sleep(short).await;
-    let forgets = had && !has_keys(rig);
+    let (forgets, before) = (had && !has_keys(rig), writes(rig));
+    sleep(lasts).await;
+    let newer = writes(rig) > before;
     rig.redis.kill();
-    let newer = bytes(rig.redis.dir())? > bytes(copied.path())?;
     for entry in fs::read_dir(rig.redis.dir())? {
         let path = entry?.path();
         if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
@@ -228,6 +241,13 @@ async fn roll_back_redis(rig: &mut Rig, short: Duration) -> io::Result<bool> {
     copy(copied.path(), rig.redis.dir())?;
     rig.redis.run()?;
     Ok(newer || forgets)
+}
+
+/// How much was written to Redis since its start: it saves nothing that would set this back.
+fn writes(rig: &Rig) -> Option<u64> {
+    let info = rig.redis.ask("INFO persistence").ok()?;
+    let changes = |line: &str| line.strip_prefix("rdb_changes_since_last_save:")?.parse().ok();
+    info.lines().find_map(changes)
 }
 
 async fn fill_disk(rig: &mut Rig, short: Duration) -> io::Result<bool> {
@@ -304,18 +324,4 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// How much is in a folder.
-fn bytes(dir: &Path) -> io::Result<u64> {
-    let mut sum = 0;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        sum += if entry.file_type()?.is_dir() {
-            bytes(&entry.path())?
-        } else {
-            entry.metadata()?.len()
-        };
-    }
-    Ok(sum)
 }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use tokio::time::sleep;
 
+use super::counter::{self, ITEMS};
 use super::fleet::{REVIVES_WITHIN, Rig};
 use super::front::Front;
 use super::probe::{Probed, each_sells};
 use super::{ChaosError, Fault, Plan, Promises, deed};
 use crate::buyers::{self, Control, CrowdPlan, Habits, Patience};
 use crate::history::{Entry, History, Level, Op, Seen};
-use crate::ops::{ItemSpec, OpsAccess, OpsClient, SaleSpec};
+use crate::ops::OpsAccess;
 use crate::oracle::{BooksAt, Evidence, Report, Run, Scope, gather, judge};
 use crate::redis_server::Keeps;
 use crate::stop::StopFlag;
@@ -90,7 +91,7 @@ impl Round {
         let misdeeds = misdeeds.join("\n");
         match played {
             Ok(sold) => {
-                let before = sold.broken.map_or_else(|| self.to_string(), |broken| broken);
+                let before = sold.broken.unwrap_or_else(|| self.to_string());
                 Ok(Sold { broken: Some(format!("{before}\n{misdeeds}")), ..sold })
             }
             Err(ChaosError::Liveness(what)) => {
@@ -104,7 +105,8 @@ impl Round {
         rig.promise(self.level, self.keeps)?;
         rig.heal().await?;
         let sale = self.sale();
-        self.open(&rig.gateways[0].access()).await?;
+        let spec = counter::sale(&sale, self.stock, self.hold_seconds);
+        counter::open(&rig.gateways[0].access(), &spec).await?;
         let front =
             Front::open(rig.gateways.iter().map(|gateway| gateway.public).collect()).await?;
         let ops = rig.gateways.iter().map(|gateway| gateway.access().addr).collect();
@@ -179,51 +181,20 @@ impl Round {
         Ok(without_effect)
     }
 
-    async fn open(&self, access: &OpsAccess) -> Result<(), ChaosError> {
-        let item = |id: &str| ItemSpec {
-            id: id.to_owned(),
-            title: id.to_owned(),
-            price: 1_999,
-            currency: "EUR".to_owned(),
-            stock: self.stock,
-            per_user_limit: None,
-        };
-        let spec = SaleSpec {
-            id: self.sale(),
-            title: self.sale(),
-            opens_at: None,
-            closes_at: None,
-            hold_seconds: self.hold_seconds,
-            per_user_limit: Some(4),
-            items: vec![item("one"), item("two")],
-        };
-        let mut ops = OpsClient::new(access);
-        let began = Instant::now();
-        loop {
-            let opened = match ops.create_sale(&spec).await {
-                Ok(()) => ops.transition(&spec.id, "open").await,
-                Err(error) => Err(error),
-            };
-            match opened {
-                Ok(()) => return Ok(()),
-                Err(error) if began.elapsed() > REVIVES_WITHIN => {
-                    return Err(ChaosError::Liveness(error.to_string()));
-                }
-                Err(_) => sleep(Duration::from_millis(100)).await,
-            }
-        }
-    }
-
     fn crowd(&self, front: SocketAddr, seed: u64) -> CrowdPlan {
+        // A key whose reservation is gone may be used for something else.
+        let reuse_ratio = if self.may_lose() { 0.0 } else { Habits::default().reuse_ratio };
+        let habits =
+            Habits { cancel_ratio: 0.15, confirm_ratio: 0.4, reuse_ratio, ..Habits::default() };
         CrowdPlan {
             connections: 48,
             seed: seed ^ u64::from(self.number),
-            habits: Habits { cancel_ratio: 0.15, confirm_ratio: 0.4, ..Habits::default() },
+            habits,
             patience: Patience { deadline: Duration::from_secs(4), ..Patience::default() },
             settle: false,
             shared: true,
             user_prefix: format!("r{}-", self.number),
-            ..CrowdPlan::new(front, &self.sale(), &["one", "two"], 1_000_000)
+            ..CrowdPlan::new(front, &self.sale(), &ITEMS, 1_000_000)
         }
     }
 
