@@ -27,5 +27,6 @@ async fn for_a_moment() {
     let tally = chaos::run(&plan, |round| println!("{round}")).await.unwrap();
     println!("{tally:?}");
     assert_eq!((tally.broken, tally.rounds), (None, u64::from(plan.rounds_max)));
+    assert!(tally.requests.get("reserved").is_some_and(|reserved| *reserved > 0));
     std::fs::remove_dir_all(dir).unwrap();
 }
