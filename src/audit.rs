@@ -23,7 +23,9 @@ use self::source::Source;
 use crate::clock::Millis;
 use crate::config::Settings;
 use crate::ledger::journal;
+use crate::ledger::name::{self, Foreign};
 use crate::ledger::redis::server::{Server, ServerError};
+use crate::limits;
 use crate::sale::{LaneId, SaleId};
 use crate::store::snapshot::{Snapshot, SnapshotError};
 use crate::store::{Mend, StoreAt};
@@ -94,8 +96,11 @@ pub struct ItemTotals {
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     /// There is nothing to audit.
-    #[error("{0} holds no ledger and no books")]
+    #[error("{0} holds no ledger, and its books know of none")]
     Nothing(PathBuf),
+    /// The books are another ledger's.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
     /// Redis cannot be reached.
     #[error("Redis: {0}")]
     Unreachable(String),
@@ -160,18 +165,20 @@ pub fn run_with(
 ) -> Result<Report, AuditError> {
     // One instant of the books first; the lanes, read later, reach at least as far.
     let books = Snapshot::open(store)?;
-    let sources = sources(dir, ledger, store)?;
+    check_name(dir, ledger, store, &books)?;
+    let sources = sources(dir, ledger, store, &books)?;
     if sources.is_empty() {
         return Err(AuditError::Nothing(dir.to_owned()));
     }
-    let lane_unreadable =
-        |lane: LaneId| move |cause| AuditError::Unreadable { what: format!("lane {lane}"), cause };
     let mut findings = Findings::new(sale.cloned());
     let mut folds = Vec::new();
     for (lane, source) in sources {
         let cursor = books.cursor(lane)?;
+        findings.look_how_far(rule(!matches!(source, Source::Lost), || {
+            format!("lane {lane}: {} is not there", journal::path(dir, lane).display())
+        }));
         let mut fold = Fold::new(lane, source);
-        fold.up_to(Some(cursor), &mut findings).map_err(lane_unreadable(lane))?;
+        fold.up_to(Some(cursor), &mut findings).map_err(unreadable(lane))?;
         folds.push(fold);
     }
     let mended = books.mended()?;
@@ -181,8 +188,8 @@ pub fn run_with(
     let mut undigested = 0;
     for fold in &mut folds {
         let (lane, digested) = (fold.lane, fold.seq());
-        Source::compare(fold, &mut findings).map_err(lane_unreadable(lane))?;
-        fold.up_to(None, &mut findings).map_err(lane_unreadable(lane))?;
+        Source::compare(fold, &mut findings).map_err(unreadable(lane))?;
+        fold.up_to(None, &mut findings).map_err(unreadable(lane))?;
         undigested += fold.seq().saturating_sub(digested);
         fold.close(&mut findings);
     }
@@ -204,27 +211,75 @@ pub fn run_with(
     Ok(Report { ok, checks, sales, undigested, audit_log, mends, mended })
 }
 
+/// Books of another ledger say nothing about this one.
+fn check_name(
+    dir: &Path,
+    ledger: LedgerAt<'_>,
+    store: &StoreAt,
+    books: &Snapshot,
+) -> Result<(), AuditError> {
+    let Some(found) = books.ledger()? else { return Ok(()) };
+    // Books in the data dir may have been named as if they were elsewhere, and then bear its id.
+    let id = std::fs::read_to_string(name::id_file(dir));
+    let with_id = name::elsewhere(id.as_deref().map_or("without gateway.id", str::trim));
+    let own = match ledger {
+        LedgerAt::Redis { lanes, .. } => name::redis(lanes),
+        LedgerAt::DataDir if found == with_id => return Ok(()),
+        LedgerAt::DataDir if StoreAt::of(None, dir).as_ref() == Ok(store) => {
+            name::EMBEDDED.to_owned()
+        }
+        LedgerAt::DataDir => with_id,
+    };
+    if found == own { Ok(()) } else { Err(Foreign { found, own }.into()) }
+}
+
+/// Every lane of a data dir. A journal that is not there is lost, unless the ledger is only being made:
+/// then no book knows of it yet, and what is missing are the last ones.
+fn journals(dir: &Path, books: &Snapshot) -> Result<Vec<(LaneId, Source)>, AuditError> {
+    let mut sources: Vec<(LaneId, Source)> = Vec::new();
+    for lane in (0..limits::LANES_MAX).map(LaneId) {
+        let path = journal::path(dir, lane);
+        let source = if path.exists() {
+            Source::journal(&path).map_err(unreadable(lane))?
+        } else {
+            Source::Lost
+        };
+        sources.push((lane, source));
+    }
+    let is_there = |(_, source): &(LaneId, Source)| !matches!(source, Source::Lost);
+    let there = sources.iter().rposition(is_there).map_or(0, |last| last + 1);
+    let known = books.lanes()?;
+    let made = sources.iter().find_map(|(_, source)| source.lanes()).filter(|_| known > 0);
+    sources.truncate(there.max(known.into()).max(made.unwrap_or(0).into()));
+    Ok(sources)
+}
+
+fn unreadable(lane: LaneId) -> impl Fn(String) -> AuditError {
+    move |cause| AuditError::Unreadable { what: format!("lane {lane}"), cause }
+}
+
 /// Every lane, and where its records are.
 fn sources(
     dir: &Path,
     ledger: LedgerAt<'_>,
     store: &StoreAt,
+    books: &Snapshot,
 ) -> Result<Vec<(LaneId, Source)>, AuditError> {
-    let unreadable =
-        |lane: LaneId| move |cause| AuditError::Unreadable { what: format!("lane {lane}"), cause };
     match ledger {
-        LedgerAt::DataDir => (0..crate::limits::LANES_MAX)
-            .map(|lane| (LaneId(lane), journal::path(dir, LaneId(lane))))
-            .take_while(|(_, path)| path.exists())
-            .map(|(lane, path)| Ok((lane, Source::journal(&path).map_err(unreadable(lane))?)))
-            .collect(),
+        LedgerAt::DataDir => journals(dir, books),
         LedgerAt::Redis { url, lanes } => {
             let unreachable = |error: ServerError| AuditError::Unreachable(error.to_string());
             let server = Server::of(url).map_err(unreachable)?;
             (0..lanes)
                 .map(LaneId)
                 .map(|lane| {
-                    let stream = server.connect(lane).map_err(|error| unreachable(error.into()))?;
+                    let mut stream =
+                        server.connect(lane).map_err(|error| unreachable(error.into()))?;
+                    let made = Source::lanes_in(&mut stream, lane).map_err(unreadable(lane))?;
+                    if let Some(made) = made.filter(|made| *made != lanes) {
+                        let (found, own) = (name::redis(lanes), name::redis(made));
+                        return Err(Foreign { found, own }.into());
+                    }
                     let source = Source::redis(stream, lane, store).map_err(unreadable(lane))?;
                     Ok((lane, source))
                 })

@@ -13,6 +13,7 @@ pub(crate) mod contract;
 pub mod embedded;
 pub mod journal;
 pub(crate) mod lane;
+pub mod name;
 mod pace;
 pub(crate) mod postman;
 pub mod redis;

@@ -13,6 +13,7 @@ use crate::carts::CartCache;
 use crate::config::Settings;
 use crate::engine::Position;
 use crate::ledger::Durability;
+use crate::ledger::name::{self, Foreign};
 use crate::limits;
 use crate::sale::LaneId;
 use crate::store::postgres::{self, Listener, News, PostgresStore};
@@ -55,16 +56,8 @@ pub enum BooksError {
     #[error("the books do not answer: {0}")]
     Silent(#[from] StoreError),
     /// They are another ledger's.
-    #[error(
-        "these books were made with another ledger ({found}) than this one ({own}): each ledger has \
-         books of its own; name another database, or the ledger that these belong to"
-    )]
-    Foreign {
-        /// Whose they are.
-        found: String,
-        /// Who we are.
-        own: String,
-    },
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
 }
 
 impl BooksError {
@@ -141,16 +134,15 @@ impl Opened {
 
 /// Events of another ledger under the same numbers would be taken for ours.
 async fn check_ledger(store: &dyn Store, settings: &Settings) -> Result<(), BooksError> {
-    let lanes = settings.ledger.lanes;
     let own = if settings.redis_url.is_some() {
-        format!("redis, ledger.lanes={lanes}")
+        name::redis(settings.ledger.lanes)
     } else if settings.database_url.is_none() {
-        "embedded".to_owned()
+        name::EMBEDDED.to_owned()
     } else {
-        format!("embedded, {}", gateway_id(&settings.data_dir)?)
+        name::elsewhere(&gateway_id(&settings.data_dir)?)
     };
     let found = store.bind(own.clone()).await?;
-    if found == own { Ok(()) } else { Err(BooksError::Foreign { found, own }) }
+    if found == own { Ok(()) } else { Err(Foreign { found, own }.into()) }
 }
 
 /// Opens the books beside a gateway that may run.
@@ -207,7 +199,7 @@ pub(super) fn holder(settings: &Settings) -> Result<Holder, BooksError> {
 
 /// The name of the gateway of a data dir, made when it is first needed.
 fn gateway_id(dir: &Path) -> Result<String, BooksError> {
-    let path = dir.join("gateway.id");
+    let path = name::id_file(dir);
     let error = |cause: io::Error| BooksError::Locked { path: path.clone(), cause };
     match std::fs::read_to_string(&path) {
         Ok(id) => Ok(id.trim().to_owned()),

@@ -119,6 +119,16 @@ impl Findings {
         }
     }
 
+    /// Looks whether a journal reaches as far as the books. Where it does not, they disagree.
+    pub(super) fn look_how_far(&mut self, case: Rule) {
+        let short = case.is_err();
+        self.look_at_all(Promise::Journal, case);
+        let journal = PROMISES.iter().position(|(known, _)| *known == Promise::Journal);
+        if let Some(journal) = journal.filter(|_| short) {
+            self.checks[journal].between = true;
+        }
+    }
+
     /// How a fault in the books of a sale can be mended.
     pub(super) fn mend(&mut self, sale: &SaleId, mend: impl FnOnce() -> Mend) {
         if self.concerns(sale.as_str()) && self.mends.len() < limits::MENDS_MAX {

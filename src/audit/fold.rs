@@ -110,13 +110,10 @@ impl Fold {
             if records.is_empty() {
                 let lane = self.lane;
                 let whole = end == u64::MAX;
-                findings.look_at_all(
-                    Promise::Journal,
-                    rule(whole, || {
-                        let seq = self.last.seq;
-                        format!("lane {lane} ends at event {seq}, the books have digested {end}")
-                    }),
-                );
+                findings.look_how_far(rule(whole, || {
+                    let seq = self.last.seq;
+                    format!("lane {lane} ends at event {seq}, the books have digested {end}")
+                }));
                 return Ok(());
             }
             for record in records.iter().take_while(|record| record.last.seq <= end) {

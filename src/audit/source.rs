@@ -26,6 +26,8 @@ const PAGE: usize = 1_024;
 pub(super) enum Source {
     /// An embedded lane's.
     Journal(Connection),
+    /// None: an embedded lane's journal is not there.
+    Lost,
     /// A Redis lane's: what the books keep of it, then what is still on its way to them.
     Redis(Box<Behind>),
 }
@@ -42,6 +44,20 @@ impl Source {
         sqlite::open_reader(path).map(Self::Journal).map_err(|error| error.to_string())
     }
 
+    /// How many lanes the ledger of this journal has.
+    pub(super) fn lanes(&self) -> Option<u16> {
+        match self {
+            Self::Journal(connection) => journal::lanes(connection).ok(),
+            Self::Lost | Self::Redis(_) => None,
+        }
+    }
+
+    /// How many lanes the ledger has that this Redis holds, if it holds one.
+    pub(super) fn lanes_in(stream: &mut Redis, lane: LaneId) -> Result<Option<u16>, String> {
+        let found = cmd("HGET").arg(Keys::of(lane).meta).arg("lanes").query(stream);
+        found.map_err(|error| error.to_string())
+    }
+
     pub(super) fn redis(stream: Redis, lane: LaneId, books: &StoreAt) -> Result<Self, String> {
         let archive = Snapshot::open(books).map_err(|error| error.to_string())?;
         Ok(Self::Redis(Box::new(Behind { archive, stream, keys: Keys::of(lane) })))
@@ -54,6 +70,7 @@ impl Source {
                 journal::read_after(connection, last.seq, PAGE, usize::MAX)
                     .map_err(|error| error.to_string())
             }
+            Self::Lost => Ok(Vec::new()),
             Self::Redis(behind) => {
                 let Behind { archive, stream, keys } = behind.as_mut();
                 let kept = archive.archive(lane, last.seq, PAGE);

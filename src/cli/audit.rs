@@ -51,6 +51,7 @@ fn examine_with(
             | AuditError::Books(SnapshotError::Nothing(_) | SnapshotError::Unreachable(_)) => {
                 Exit::Unavailable
             }
+            AuditError::Foreign(_) => Exit::Configuration,
             AuditError::Unreadable { .. } | AuditError::Books(SnapshotError::Unreadable(_)) => {
                 Exit::Failure
             }
@@ -58,7 +59,8 @@ fn examine_with(
         Failure::new(exit, error.to_string())
     })?;
     match sale {
-        Some(sale) if report.sales.is_empty() => {
+        // Where something is lost the sale may be part of it.
+        Some(sale) if report.sales.is_empty() && report.ok => {
             Err(Failure::new(Exit::Failure, format!("there is no sale {sale}")))
         }
         Some(_) | None => Ok(report),

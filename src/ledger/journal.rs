@@ -82,6 +82,14 @@ pub fn path(dir: &Path, lane: LaneId) -> PathBuf {
     dir.join(format!("ledger-{lane}.db"))
 }
 
+/// How many lanes the ledger of this journal has.
+///
+/// # Errors
+/// In SQLite's words.
+pub fn lanes(connection: &Connection) -> rusqlite::Result<u16> {
+    connection.query_row("SELECT lanes FROM layout", [], |row| row.get(0))
+}
+
 /// The records after `seq`, in order, within both bounds (at least one record, if there is one).
 ///
 /// # Errors

@@ -155,6 +155,37 @@ impl Snapshot {
         }
     }
 
+    /// The ledger whose books these are, if they were ever used.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn ledger(&self) -> Result<Option<String>, SnapshotError> {
+        let query = "SELECT name FROM ledger";
+        match &self.0 {
+            Kind::Sqlite(books) => Ok(books.query_row(query, [], |row| row.get(0)).optional()?),
+            Kind::Postgres(books) => {
+                let row = books.wait(|client| client.query_opt(query, &[]))?;
+                Ok(row.map(|row| row.get(0)))
+            }
+        }
+    }
+
+    /// How many lanes the ledger has, as far as the books have had anything to do with them: none before
+    /// its first event, and a gateway that gets there has opened them all.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn lanes(&self) -> Result<u16, SnapshotError> {
+        let query = "SELECT coalesce(max(lane) + 1, 0) FROM lanes";
+        match &self.0 {
+            Kind::Sqlite(books) => Ok(books.query_row(query, [], |row| row.get(0))?),
+            Kind::Postgres(books) => {
+                let row = books.wait(|client| client.query_one(query, &[]))?;
+                Ok(u16::try_from(row.get::<_, i32>(0)).unwrap_or(u16::MAX))
+            }
+        }
+    }
+
     /// How far the books have digested a lane.
     ///
     /// # Errors

@@ -172,6 +172,91 @@ async fn books_are_reconciled() {
     run_to(4, &["reconcile", "--data-dir", empty.path().to_str().unwrap()]);
 }
 
+/// Removes a lane's journal, with what SQLite keeps beside it.
+fn lose(dir: &Path, lane: u16) {
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(dir.join(format!("ledger-{lane}.db{end}")));
+    }
+    assert!(!dir.join(format!("ledger-{lane}.db")).exists());
+}
+
+/// Proves that a journal that is gone is a broken promise, whichever it is and however many are gone with
+/// it, that the other lanes are audited all the same, and that nothing is mended from what is left.
+#[tokio::test]
+async fn lost_journals_are_told() {
+    const LANES: u16 = 4;
+    let good = tempfile::tempdir().unwrap();
+    let gateway = TestGateway::start_with(|settings| settings.ledger.lanes = LANES).await;
+    gateway.sell_consoles(9).await;
+    gateway.hold("ann").await;
+    gateway.close_into(good.path()).await;
+    audit(good.path());
+    // The lane that the sale is in; then, with all of them gone, it is the books that know of it.
+    let mut own = None;
+    let each = (0..LANES).map(|lane| lane..lane + 1);
+    for lost in each.chain(std::iter::once(0..LANES)) {
+        let dir = tempfile::tempdir().unwrap();
+        copy(good.path(), dir.path());
+        lost.clone().for_each(|lane| lose(dir.path(), lane));
+        let here = ["--json", "--data-dir", dir.path().to_str().unwrap()];
+        let report = run_to(3, &[&["audit"][..], &here].concat()).0;
+        let report: Value = serde_json::from_str(&report).unwrap();
+        let told = report["checks"][0]["offenders"].to_string();
+        let is_told = |lane: u16| told.contains(&format!("ledger-{lane}.db"));
+        if lost.len() > 1 {
+            assert!(is_told(own.unwrap()), "{report}");
+        } else if report["sales"].as_array().unwrap().is_empty() {
+            assert_eq!(own.replace(lost.start), None, "one lane takes the sale away");
+            assert!(is_told(lost.start), "{report}");
+        } else {
+            assert_eq!(report["sales"][0]["reservations"], 1, "{lost:?}: {report}");
+            assert!(is_told(lost.start), "{report}");
+        }
+        run_to(3, &[&["audit", "--sale", SALE][..], &here].concat());
+        run_to(3, &[&["reconcile"][..], &here].concat());
+        let (mended, _) = run_to(3, &[&["reconcile", "--repair"][..], &here].concat());
+        let mended: Value = serde_json::from_str(&mended).unwrap();
+        assert_eq!(mended["repaired"]["rows"], 0, "{lost:?}: {mended}");
+    }
+}
+
+/// Proves that books of another ledger are refused rather than compared, by name: those of Redis without
+/// one, those of a data dir with one, those of other lanes, those of another data dir.
+#[tokio::test]
+async fn books_of_another_ledger_are_no_alarm() {
+    let good = good_books().await;
+    let redis = ["--redis-url", "redis://127.0.0.1:1"];
+    let look = |code: i32, dir: &Path, more: &[&str]| {
+        let here = ["--data-dir", dir.to_str().unwrap()];
+        let told = run_to(code, &[&["audit"][..], &here, more].concat()).1;
+        let also = run_to(code, &[&["reconcile"][..], &here, more].concat()).1;
+        assert_eq!(told, also);
+        told
+    };
+    let told = look(64, good.path(), &redis);
+    assert!(told.contains("another ledger (embedded)") && told.contains("REDIS_URL"), "{told}");
+    let elsewhere = good.path().join("elsewhere.db");
+    std::fs::copy(good.path().join("store.db"), &elsewhere).unwrap();
+    let url = format!("sqlite:{}", elsewhere.display());
+    let told = look(64, good.path(), &["--database-url", &url]);
+    assert!(told.contains("another ledger (embedded)"), "{told}");
+
+    let dir = tempfile::tempdir().unwrap();
+    copy(good.path(), dir.path());
+    std::fs::write(dir.path().join("gateway.id"), "the-right-one\n").unwrap();
+    change(dir.path(), "store.db", "UPDATE ledger SET name = 'embedded, the-right-one'");
+    look(0, dir.path(), &[]);
+    change(dir.path(), "store.db", "UPDATE ledger SET name = 'embedded, another'");
+    look(64, dir.path(), &[]);
+    change(dir.path(), "store.db", "UPDATE ledger SET name = 'redis, ledger.lanes=2'");
+    let told = look(64, dir.path(), &redis);
+    assert!(told.contains("ledger.lanes=2") && told.contains("ledger.lanes=4"), "{told}");
+    look(64, dir.path(), &[]);
+    lose(dir.path(), 0);
+    let told = look(64, dir.path(), &[]);
+    assert!(told.contains("ledger in Redis") && told.contains("REDIS_URL"), "{told}");
+}
+
 /// Proves that an audit of a gateway that is busy selling raises no false alarm.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_false_alarm() {

@@ -284,6 +284,21 @@ async fn books_of_another_ledger() {
     let lanes = ["--set", "ledger.lanes=2"];
     let (_, told) = run_to(64, &[&strange[..], &any, &lanes].concat());
     assert!(told.contains("ledger.lanes"), "{told}");
+    // Nor are they compared with another one: of other lanes, or none at all.
+    let (strangers, second) = (tempfile::tempdir().unwrap(), self::redis());
+    let second_url = second.url();
+    let two_lanes = [&["--redis-url", &second_url], &lanes[..]].concat();
+    Serving::start_with(strangers.path(), &two_lanes).await.stop();
+    let refused = |more: &[&str]| {
+        let own = ["audit", "--data-dir", dir.path().to_str().unwrap()];
+        let (_, told) = run_to(64, &[&own[..], more].concat());
+        assert!(told.contains("another ledger (redis, ledger.lanes=4)"), "{told}");
+        told
+    };
+    refused(&["--redis-url", &second_url]);
+    refused(&two_lanes);
+    refused(&["--redis-url", &url, "--set", "ledger.lanes=2"]);
+    assert!(refused(&[]).contains("REDIS_URL"));
     let gateway = serve(dir.path(), &redis).await;
     gateway.look("ann", &id).await.expect(200);
     assert_eq!(gateway.counters().await, [10, 9, 1, 0]);
