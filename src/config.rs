@@ -8,7 +8,7 @@ mod layers;
 mod settings;
 
 pub use changes::changed_keys;
-pub use layers::{Flags, Loaded, Origin, load};
+pub use layers::{Flags, Loaded, Origin, load, load_one};
 pub use settings::{LedgerSettings, LogFormat, Settings};
 
 /// What is wrong with a configuration: every fault, each naming its key and where it was set.

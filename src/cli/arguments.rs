@@ -217,36 +217,22 @@ impl ConfigArguments {
     }
 }
 
-/// Where a running gateway's ops API is, and who may use it.
+/// Where a running gateway's ops API is, and who may use it. What no flag says is the configuration's.
 #[derive(Args, Clone, Debug)]
 pub struct OpsArguments {
-    /// The ops API.
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "FLOODGATE_OPS_URL",
-        default_value = "http://127.0.0.1:9090"
-    )]
-    pub ops_url: String,
-    /// The admin token; else that of the data dir.
-    #[arg(
-        long,
-        global = true,
-        value_name = "TOKEN",
-        env = "FLOODGATE_ADMIN_TOKEN",
-        hide_env_values = true
-    )]
+    /// The ops API [env: FLOODGATE_OPS_URL] [default: where `ops_listen` is].
+    #[arg(long, global = true, value_name = "URL")]
+    pub ops_url: Option<String>,
+    /// The admin token; else that of the data dir [env: FLOODGATE_ADMIN_TOKEN].
+    #[arg(long, global = true, value_name = "TOKEN")]
     pub admin_token: Option<String>,
-    /// Where `admin.token` is, if no token is given.
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "FLOODGATE_DATA_DIR",
-        default_value = "./floodgate-data"
-    )]
-    pub data_dir: PathBuf,
+    /// Where `admin.token` is, if no token is given [env: FLOODGATE_DATA_DIR]
+    /// [default: ./floodgate-data].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The gateway's TOML file, for what is not given [env: FLOODGATE_CONFIG].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// What can be done to sales.

@@ -1,5 +1,7 @@
 //! The command line's side of the ops API.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,12 +9,15 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::arguments::OpsArguments;
+use super::config::environment;
 use super::{Exit, Failure};
 use crate::app;
+use crate::config::{self, Flags};
 
 /// How long a gateway may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -23,6 +28,45 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub(super) struct Ops {
     authority: String,
     token: Option<String>,
+}
+
+/// The ops API's address: given, or where the configuration has the gateway listen.
+fn url(arguments: &OpsArguments) -> Result<String, Failure> {
+    let variable = || std::env::var("FLOODGATE_OPS_URL").ok().filter(|url| !url.is_empty());
+    if let Some(url) = arguments.ops_url.clone().or_else(variable) {
+        return Ok(url);
+    }
+    let mut address: SocketAddr = configured(arguments, "ops_listen")?;
+    // Who listens everywhere is asked here.
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    Ok(format!("http://{address}"))
+}
+
+/// The admin token: given, or the configuration's, or that of the data dir.
+fn token(arguments: &OpsArguments) -> Result<String, Failure> {
+    if let Some(token) = &arguments.admin_token {
+        return Ok(token.clone());
+    }
+    if let Some(token) = configured(arguments, "admin_token")? {
+        return Ok(token);
+    }
+    let dir: PathBuf = match &arguments.data_dir {
+        Some(dir) => dir.clone(),
+        None => configured(arguments, "data_dir")?,
+    };
+    app::read_token(&dir).map_err(|error| {
+        Failure::new(Exit::Failure, format!("{error}; give --admin-token or --data-dir"))
+    })
+}
+
+/// A key as the gateway's configuration has it.
+fn configured<T: DeserializeOwned>(arguments: &OpsArguments, key: &str) -> Result<T, Failure> {
+    let flags = Flags { file: arguments.config.clone(), values: Vec::new() };
+    Ok(config::load_one(&flags, environment(), key)?)
 }
 
 impl Ops {
@@ -37,15 +81,14 @@ impl Ops {
         Ok(Self { authority: format!("{}:{port}", authority.host()), token })
     }
 
-    /// The gateway that the arguments name, with its token.
+    /// The gateway that the arguments or its configuration name, with its token.
     pub(super) fn of(arguments: &OpsArguments) -> Result<Self, Failure> {
-        let token = match &arguments.admin_token {
-            Some(token) => token.clone(),
-            None => app::read_token(&arguments.data_dir).map_err(|error| {
-                Failure::new(Exit::Failure, format!("{error}; give --admin-token or --data-dir"))
-            })?,
-        };
-        Self::at(&arguments.ops_url, Some(token))
+        Self::at(&url(arguments)?, Some(token(arguments)?))
+    }
+
+    /// The same without a token.
+    pub(super) fn unnamed(arguments: &OpsArguments) -> Result<Self, Failure> {
+        Self::at(&url(arguments)?, None)
     }
 
     /// Asks, and expects JSON with a status below 400. A problem becomes a failure in its words.

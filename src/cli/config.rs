@@ -10,11 +10,15 @@ use crate::config::{self, Loaded};
 
 /// The configuration that a command runs with.
 pub(super) fn load(arguments: &ConfigArguments) -> Result<Loaded, Failure> {
-    // A variable that is not UTF-8 is none of ours.
+    Ok(config::load(&arguments.flags(), environment())?)
+}
+
+/// The process's environment. A variable that is not UTF-8 is none of ours.
+pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
     let text = |(name, value): (OsString, OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
-    Ok(config::load(&arguments.flags(), std::env::vars_os().filter_map(text))?)
+    std::env::vars_os().filter_map(text)
 }
 
 pub(super) fn run(command: &ConfigCommand, as_json: bool) -> Result<Exit, Failure> {

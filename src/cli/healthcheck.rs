@@ -9,7 +9,7 @@ use super::{Exit, Failure, say, small_runtime};
 
 pub(super) fn run(arguments: &OpsArguments, as_json: bool) -> Result<Exit, Failure> {
     // Liveness needs no token.
-    let ops = Ops::at(&arguments.ops_url, None)?;
+    let ops = Ops::unnamed(arguments)?;
     let (status, _) = small_runtime()?.block_on(ops.send(Method::GET, "/livez", None))?;
     let alive = status == 200;
     if as_json {

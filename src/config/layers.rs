@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use serde::de::DeserializeOwned;
 
 use super::{ConfigError, Settings};
 
@@ -49,22 +50,45 @@ pub fn load(
     flags: &Flags,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
-    let environment: BTreeMap<String, String> = environment.into_iter().collect();
-    let variables = variables(&environment)?;
-    let mut figment = Figment::from(Serialized::defaults(Settings::default()));
-    let file = flags.file.clone().or(environment.get("FLOODGATE_CONFIG").map(PathBuf::from));
-    if let Some(file) = file {
-        figment = figment.merge(Toml::string(&read(&file)?).with_name(&file));
-    }
-    let figment = figment
-        .merge(Layer::new("environment", &variables))
-        .merge(Layer::new("command line", &flags.values));
+    let figment = layers(flags, environment, |_| true)?;
     let settings = extract(&figment)?;
     let faults = settings.faults();
     if !faults.is_empty() {
         return Err(ConfigError(faults));
     }
     Ok(Loaded { origins: origins(&figment), settings })
+}
+
+/// One key only, as the layers have it: for commands that need no other, whatever is wrong with the rest.
+///
+/// # Errors
+/// [`ConfigError`] where a layer or the value cannot be read.
+pub fn load_one<T: DeserializeOwned>(
+    flags: &Flags,
+    environment: impl IntoIterator<Item = (String, String)>,
+    key: &str,
+) -> Result<T, ConfigError> {
+    let figment = layers(flags, environment, |known| known == key)?;
+    let said = |error: figment::Error| error.into_iter().map(|error| said(&error)).collect();
+    figment.extract_inner(key).map_err(|error| ConfigError(said(error)))
+}
+
+/// The layers over one another, with the variables of the keys that are wanted.
+fn layers(
+    flags: &Flags,
+    environment: impl IntoIterator<Item = (String, String)>,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Figment, ConfigError> {
+    let environment: BTreeMap<String, String> = environment.into_iter().collect();
+    let variables = variables(&environment, wanted)?;
+    let mut figment = Figment::from(Serialized::defaults(Settings::default()));
+    let named = environment.get("FLOODGATE_CONFIG").filter(|file| !file.is_empty());
+    if let Some(file) = flags.file.clone().or(named.map(PathBuf::from)) {
+        figment = figment.merge(Toml::string(&read(&file)?).with_name(&file));
+    }
+    Ok(figment
+        .merge(Layer::new("environment", &variables))
+        .merge(Layer::new("command line", &flags.values)))
 }
 
 /// Reads the settings; figment stops at the first fault, so a value that is wrong is put aside in favour
@@ -125,8 +149,12 @@ impl Provider for Named {
     }
 }
 
-/// Keys that the environment sets. A secret may stand in a file that `…_FILE` names.
-fn variables(environment: &BTreeMap<String, String>) -> Result<Vec<(String, String)>, ConfigError> {
+/// Keys that the environment sets, of those that are wanted. A secret may stand in a file that `…_FILE`
+/// names; an empty variable of a secret is one that is not set, as compose files write it.
+fn variables(
+    environment: &BTreeMap<String, String>,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, String)>, ConfigError> {
     let mut values = Vec::new();
     let mut faults = Vec::new();
     for (name, value) in environment {
@@ -143,6 +171,10 @@ fn variables(environment: &BTreeMap<String, String>) -> Result<Vec<(String, Stri
             },
         };
         let secret = key.strip_suffix("_file").filter(|key| Settings::SECRETS.contains(key));
+        let is_secret = Settings::SECRETS.contains(&secret.unwrap_or(&key));
+        if !wanted(secret.unwrap_or(&key)) || (is_secret && value.is_empty()) {
+            continue;
+        }
         let Some(secret) = secret else {
             values.push((key, value.clone()));
             continue;
@@ -274,6 +306,8 @@ fn variable(key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::admission::HeaderStyle;
 
@@ -356,6 +390,48 @@ mod tests {
         assert_eq!(error.0.len(), 4, "{error}");
         let given = environment(&[("FLOODGATE_TRUSTED_PROXIES", "10.0.0.0/8, ::1/128")]);
         assert_eq!(load(&flags(&[]), given).unwrap().settings.trusted_proxies.len(), 2);
+    }
+
+    /// An empty variable of a secret is none: compose files set it so. Others may mean what they say.
+    #[test]
+    fn empty_variables() {
+        let given = environment(&[
+            ("REDIS_URL", ""),
+            ("REDIS_URL_FILE", ""),
+            ("DATABASE_URL", ""),
+            ("FLOODGATE_ADMIN_TOKEN", ""),
+            ("FLOODGATE_ADMIN_TOKEN_FILE", ""),
+            ("FLOODGATE_CONFIG", ""),
+            ("FLOODGATE_TRUSTED_PROXIES", ""),
+        ]);
+        let settings = load(&flags(&[]), given).unwrap().settings;
+        assert_eq!((settings.redis_url, settings.database_url), (None, None));
+        assert_eq!(settings.admin_token, None);
+        assert!(settings.trusted_proxies.is_empty(), "nobody is trusted");
+    }
+
+    /// One key has the same value alone as among the others, and their faults are not its own.
+    #[test]
+    fn one_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("floodgate.toml");
+        std::fs::write(&file, "lisen = 1\nops_listen = \"127.0.0.1:1\"\ndata_dir = \"a\"\n")
+            .unwrap();
+        let given = || {
+            let file = ("FLOODGATE_CONFIG", file.to_str().unwrap());
+            environment(&[file, ("FLOODGATE_DATA_DIR", "b"), ("REDIS_URL_FILE", "/nowhere")])
+        };
+        let address: SocketAddr = load_one(&flags(&[]), given(), "ops_listen").unwrap();
+        assert_eq!(address.port(), 1);
+        let dir: PathBuf = load_one(&flags(&[]), given(), "data_dir").unwrap();
+        assert_eq!(dir, PathBuf::from("b"));
+        let dir: PathBuf = load_one(&flags(&[("data_dir", "c")]), given(), "data_dir").unwrap();
+        assert_eq!(dir, PathBuf::from("c"));
+        let token: Option<String> = load_one(&flags(&[]), given(), "admin_token").unwrap();
+        assert_eq!(token, None);
+        let wrong = environment(&[("FLOODGATE_OPS_LISTEN", "there")]);
+        let error = load_one::<SocketAddr>(&flags(&[]), wrong, "ops_listen").unwrap_err();
+        assert!(error.to_string().contains("ops_listen"), "{error}");
     }
 
     /// A secret can stand in a file, and a file that is not there is a fault that names it.

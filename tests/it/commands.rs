@@ -130,6 +130,72 @@ async fn healthchecks() {
     run_to(4, &["healthcheck", "--ops-url", &url]);
 }
 
+/// Names and values of an environment.
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
+/// Runs the program in an environment, to this exit code: what it said.
+#[track_caller]
+fn run_in(code: i32, variables: Variables<'_>, arguments: &[&str]) -> (String, String) {
+    let output = floodgate(arguments).envs(variables.iter().copied()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{variables:?} {arguments:?}: {stdout}{stderr}");
+    (stdout, stderr)
+}
+
+/// Proves that whoever asks a gateway finds it and its token where its configuration has them: in the
+/// environment, in files of secrets, in its own file; that what is empty is not set; that a flag wins.
+#[tokio::test]
+async fn operators_by_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let gateway = Serving::start(&data).await;
+    let (ops, token) = (gateway.ops.to_string(), gateway.token.as_str());
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let secret = file("token", &format!("{token}\n"));
+    let by_dir = format!("ops_listen = \"{ops}\"\ndata_dir = \"{}\"\n", data.display());
+    let by_dir = file("by-dir.toml", &by_dir);
+    let by_token = format!("ops_listen = \"{ops}\"\nadmin_token = \"{token}\"\n");
+    let by_token = file("by-token.toml", &by_token);
+    let data = data.to_str().unwrap();
+    let empty = [("FLOODGATE_OPS_URL", ""), ("FLOODGATE_ADMIN_TOKEN", "")];
+    let wrong = [
+        ("FLOODGATE_OPS_LISTEN", "127.0.0.1:1"),
+        ("FLOODGATE_ADMIN_TOKEN", "not-the-one-at-all"),
+        ("FLOODGATE_CONFIG", "/nowhere.toml"),
+    ];
+    let url = format!("http://{ops}");
+    let table: [(Variables<'_>, &[&str]); 7] = [
+        (&[("FLOODGATE_OPS_LISTEN", &ops), ("FLOODGATE_ADMIN_TOKEN_FILE", &secret)], &[]),
+        (&[("FLOODGATE_OPS_LISTEN", &ops), ("FLOODGATE_DATA_DIR", data)], &[]),
+        (&[("FLOODGATE_CONFIG", &by_dir)], &[]),
+        (&[("FLOODGATE_CONFIG", &by_token)], &[]),
+        (&[], &["--config", &by_dir]),
+        (&[&empty[..], &[("FLOODGATE_CONFIG", &by_dir)]].concat(), &[]),
+        (&wrong, &["--ops-url", &url, "--admin-token", token]),
+    ];
+    for (variables, flags) in table {
+        for command in [&["sale", "list"][..], &["switch", "list"], &["deadletters", "list"]] {
+            run_in(0, variables, &[command, flags].concat());
+        }
+        run_in(0, variables, &[&["healthcheck"], flags].concat());
+    }
+    // What a liveness probe does not need does not hinder it.
+    let unreadable = [("FLOODGATE_OPS_LISTEN", ops.as_str()), ("REDIS_URL_FILE", "/nowhere")];
+    run_in(0, &unreadable, &["healthcheck"]);
+    let (_, told) = run_in(64, &[("FLOODGATE_OPS_LISTEN", "nowhere")], &["healthcheck"]);
+    assert!(told.contains("ops_listen"), "{told}");
+    for (everywhere, here) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1")] {
+        let (_, told) = run_in(4, &[("FLOODGATE_OPS_LISTEN", everywhere)], &["healthcheck"]);
+        assert!(told.contains(&format!("gateway at {here}")), "{told}");
+    }
+    gateway.stop();
+}
+
 /// Proves that the configuration is printed with the origin of every value, and no secret.
 #[test]
 fn configuration_is_printed() {
