@@ -11,10 +11,11 @@ use crate::app::descriptors;
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::config::Settings;
 use crate::ledger::Durability;
-use crate::ledger::embedded::{self, OpenError};
-use crate::ledger::redis::server::{self, Server};
+use crate::ledger::embedded;
+use crate::ledger::redis::server::{self, Looked, Server};
 use crate::limits;
 use crate::sale::LaneId;
+use crate::store::postgres::OpenError;
 use crate::store::{StoreAt, postgres};
 
 /// How a check went.
@@ -28,10 +29,13 @@ enum State {
 
 #[derive(Debug, Serialize)]
 struct Check {
-    name: &'static str,
+    name: String,
     state: State,
     found: String,
     advice: String,
+    /// It fails because a dependency cannot be reached.
+    #[serde(skip)]
+    unreachable: bool,
 }
 
 pub(super) fn run(arguments: &ConfigArguments, as_json: bool) -> Result<Exit, Failure> {
@@ -44,13 +48,21 @@ pub(super) fn run(arguments: &ConfigArguments, as_json: bool) -> Result<Exit, Fa
         clock(),
         exposure(&settings),
     ];
-    checks.extend(settings.redis_url.as_deref().map(|url| redis(url, &settings)));
+    if let Some(url) = &settings.redis_url {
+        checks.extend(redis(url, &settings));
+    }
     if let Ok(StoreAt::Postgres(url)) = settings.store_at() {
         checks.push(postgres(&url, &settings)?);
     }
-    let failing = checks.iter().any(|check| check.state == State::Failing);
+    let failing: Vec<&Check> =
+        checks.iter().filter(|check| check.state == State::Failing).collect();
+    let ended = match failing.as_slice() {
+        [] => Exit::Ok,
+        failing if failing.iter().all(|check| check.unreachable) => Exit::Unavailable,
+        _ => Exit::Failure,
+    };
     if as_json {
-        let report = serde_json::json!({ "ok": !failing, "checks": checks });
+        let report = serde_json::json!({ "ok": ended == Exit::Ok, "checks": checks });
         say!("{report}");
     } else {
         let word = |state| match state {
@@ -59,17 +71,23 @@ pub(super) fn run(arguments: &ConfigArguments, as_json: bool) -> Result<Exit, Fa
             State::Failing => "FAILING",
         };
         let row = |check: &Check| {
-            let name = check.name.to_owned();
+            let name = check.name.clone();
             vec![name, word(check.state).to_owned(), check.found.clone(), check.advice.clone()]
         };
         table::print(&["CHECK", "STATE", "FOUND", "ADVICE"], &[], checks.iter().map(row).collect());
     }
-    Ok(if failing { Exit::Failure } else { Exit::Ok })
+    Ok(ended)
 }
 
-fn check(name: &'static str, state: State, found: impl Into<String>, advice: &str) -> Check {
+fn check(name: impl Into<String>, state: State, found: impl Into<String>, advice: &str) -> Check {
     let advice = if state == State::Ok { String::new() } else { advice.to_owned() };
-    Check { name, state, found: found.into(), advice }
+    Check { name: name.into(), state, found: found.into(), advice, unreachable: false }
+}
+
+/// A dependency that cannot be reached, in its client's words.
+fn unreachable(name: &'static str, error: impl ToString) -> Check {
+    let check = check(name, State::Failing, error.to_string(), "see that it runs and lets us in");
+    Check { unreachable: true, ..check }
 }
 
 fn descriptors(settings: &Settings) -> Check {
@@ -107,30 +125,56 @@ fn data_dir(settings: &Settings) -> Check {
     }
     match embedded::lock_data_dir(dir) {
         Ok(_) => check(name, State::Ok, dir.display().to_string(), ""),
-        Err(OpenError::InUse { .. }) => {
+        Err(embedded::OpenError::InUse { .. }) => {
             check(name, State::Ok, format!("{} (in use by a gateway)", dir.display()), "")
         }
         Err(error) => check(name, State::Failing, error.to_string(), "make it writable"),
     }
 }
 
-/// As a start looks at it: version, eviction, and whether it keeps what is promised.
-fn redis(url: &str, settings: &Settings) -> Check {
+/// As a start looks at it: whether the server of each lane is there, its version, and whether it keeps
+/// what is promised. What the servers have alike is told once.
+fn redis(url: &str, settings: &Settings) -> Vec<Check> {
     let name = "Redis";
-    let looked = Server::of(url).and_then(|server| {
-        for lane in (0..settings.ledger.lanes).map(LaneId) {
-            let mut connection = server.connect(lane)?;
-            server::check(&mut connection, settings.promised(), settings.ledger.replicas)?;
+    let server = match Server::of(url) {
+        Ok(server) => server,
+        Err(error) => return vec![check(name, State::Failing, error.to_string(), "mend it")],
+    };
+    let promised = settings.promised();
+    let mut looked: Vec<Looked> = Vec::new();
+    let mut silent: Vec<String> = Vec::new();
+    for lane in (0..settings.ledger.lanes).map(LaneId) {
+        let found = server.connect(lane).and_then(|mut connection| {
+            server::look(&mut connection, promised, settings.ledger.replicas)
+        });
+        match found {
+            Ok(found) => {
+                for one in found {
+                    if !looked.contains(&one) {
+                        looked.push(one);
+                    }
+                }
+            }
+            Err(error) => {
+                // The next lane would be waited for as long.
+                let hangs = error.is_timeout();
+                if !silent.contains(&error.to_string()) {
+                    silent.push(error.to_string());
+                }
+                if hangs {
+                    break;
+                }
+            }
         }
-        Ok(())
-    });
-    match looked {
-        Ok(()) => {
-            let found = format!("gives durability `{}`", settings.promised().as_str());
-            check(name, State::Ok, found, "")
-        }
-        Err(error) => check(name, State::Failing, error.to_string(), "see what is found"),
     }
+    let reached = || check(name, State::Ok, format!("reached; for `{}`", promised.as_str()), "");
+    let first = if silent.is_empty() { reached() } else { unreachable(name, silent.join("; ")) };
+    let row = |one: &Looked| {
+        let state = if one.fault.is_some() { State::Failing } else { State::Ok };
+        let advice = one.fault.as_deref().unwrap_or_default();
+        check(format!("{name} {}", one.what), state, one.found.clone(), advice)
+    };
+    std::iter::once(first).chain(looked.iter().map(row)).collect()
 }
 
 /// As a start looks at it, without changing its tables.
@@ -139,7 +183,15 @@ fn postgres(url: &str, settings: &Settings) -> Result<Check, Failure> {
     let looked = small_runtime()?.block_on(postgres::look(url));
     let found = match looked {
         Ok(found) => found,
-        Err(error) => {
+        Err(error @ (OpenError::Unreachable(_) | OpenError::NotReady(_))) => {
+            return Ok(unreachable(name, error));
+        }
+        Err(
+            error @ (OpenError::Url(_)
+            | OpenError::Refused(_)
+            | OpenError::Migrations(_)
+            | OpenError::Unfit { .. }),
+        ) => {
             return Ok(check(name, State::Failing, error.to_string(), "see what is found"));
         }
     };

@@ -247,6 +247,11 @@ fn completions_and_doctor() {
     assert_eq!(report["ok"], true, "{report}");
     let checks = report["checks"].as_array().unwrap();
     assert!(checks.len() >= 5 && checks.iter().all(|check| check["name"].is_string()), "{report}");
+    // A dependency that is not there is one thing, surroundings that are not fit another.
+    let nobody = ["doctor", "--redis-url", "redis://127.0.0.1:1"];
+    run_to(4, &nobody);
+    run_to(4, &["doctor", "--database-url", "postgres://127.0.0.1:1/x"]);
+    run_to(1, &[&nobody[..], &["--set", "ledger.disk_reserve_bytes=1000000000000000"]].concat());
 }
 
 /// Proves that the demonstration sells exactly what there is, that its figures add up, and that its

@@ -438,7 +438,7 @@ async fn databases_that_do_not_serve() {
     let (told, _) = run_to(0, &["doctor", "--database-url", &url]);
     assert!(told.contains("PostgreSQL") && told.contains("fsync"), "{told}");
     postgres.kill();
-    run_to(1, &["doctor", "--database-url", &url]);
+    run_to(4, &["doctor", "--database-url", &url]);
     let told = serve_to(4, dir.path(), &["--database-url", &url]);
     assert!(told.contains("PostgreSQL"), "{told}");
     run_to(4, &["audit", "--data-dir", dir.path().to_str().unwrap(), "--database-url", &url]);

@@ -321,9 +321,24 @@ fn an_unfit_redis() {
     command(&unfit, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     let (_, told) = run_to(64, &[&serve[..], &["--set", "durability=memory"]].concat());
     assert!(told.contains("noeviction"), "{told}");
+    command(&unfit, &["CONFIG", "SET", "appendfsync", "everysec"]);
+    let doctor = ["doctor", "--json", "--data-dir", data, "--redis-url", &url];
+    let report: Value = serde_json::from_str(&run_to(1, &doctor).0).unwrap();
+    let state = |name: &str| -> Value {
+        let mut checks = report["checks"].as_array().unwrap().iter();
+        checks.find(|check| check["name"] == name).unwrap()["state"].clone()
+    };
+    for fine in ["Redis", "Redis version", "Redis no-appendfsync-on-rewrite"] {
+        assert_eq!(state(fine), "ok", "{fine}: {report}");
+    }
+    // Every fault, not the first alone.
+    for wrong in ["Redis maxmemory-policy", "Redis appendonly", "Redis appendfsync"] {
+        assert_eq!(state(wrong), "failing", "{wrong}: {report}");
+    }
     unfit.kill();
     let (_, told) = run_to(4, &serve);
     assert!(told.contains("Redis"), "{told}");
+    run_to(4, &doctor);
     let fit = redis();
     let url = fit.url();
     let serve = [&["serve", "--redis-url", &url], &any[..]].concat();

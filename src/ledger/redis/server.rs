@@ -243,63 +243,102 @@ pub(super) fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }
 
+/// One thing that a server is looked at for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// What, in Redis's words.
+    pub what: &'static str,
+    /// How it is there.
+    pub found: String,
+    /// Why the server cannot serve so, and what to change.
+    pub fault: Option<String>,
+}
+
+impl Looked {
+    fn new(what: &'static str, found: impl Into<String>, fault: Option<String>) -> Self {
+        Self { what, found: found.into(), fault }
+    }
+}
+
 /// Checks that the server can keep what `durability` tells buyers.
 ///
 /// # Errors
-/// [`ServerError::Unfit`] names the setting that is to be changed.
+/// [`ServerError::Unfit`] names the first setting that is to be changed.
 pub fn check(
     connection: &mut dyn ConnectionLike,
     durability: Durability,
     replicas: usize,
 ) -> Result<(), ServerError> {
+    let looked = look(connection, durability, replicas)?;
+    let fault = looked.into_iter().find_map(|looked| looked.fault);
+    fault.map_or(Ok(()), |fault| Err(ServerError::Unfit(fault)))
+}
+
+/// Everything that the server is checked for, as it is there.
+///
+/// # Errors
+/// It does not answer.
+pub fn look(
+    connection: &mut dyn ConnectionLike,
+    durability: Durability,
+    replicas: usize,
+) -> Result<Vec<Looked>, RedisError> {
     let info: String = cmd("INFO").query(connection)?;
     let version = field(&info, "redis_version").unwrap_or("unknown");
     let major: u32 = version.split('.').next().and_then(|part| part.parse().ok()).unwrap_or(0);
-    if major < 7 {
-        return Err(ServerError::Unfit(format!("version {version} is too old; 7.0 is needed")));
-    }
-    if field(&info, "maxmemory_policy").is_some_and(|policy| policy != "noeviction") {
-        return Err(ServerError::Unfit(
-            "it may throw stock away when memory is short: set maxmemory-policy noeviction".into(),
-        ));
-    }
+    let old = (major < 7).then(|| format!("version {version} is too old; 7.0 is needed"));
+    let policy = field(&info, "maxmemory_policy");
+    let evicts = policy.filter(|policy| *policy != "noeviction").map(|_| {
+        "it may throw stock away when memory is short: set maxmemory-policy noeviction".to_owned()
+    });
+    let mut looked = vec![
+        Looked::new("version", version, old),
+        Looked::new("maxmemory-policy", policy.unwrap_or("unknown"), evicts),
+    ];
     if durability == Durability::Memory {
-        return Ok(());
+        return Ok(looked);
     }
-    let setting = |connection: &mut dyn ConnectionLike, name: &str| {
-        let pair: Result<Vec<String>, _> = cmd("CONFIG").arg("GET").arg(name).query(connection);
-        pair.ok().and_then(|pair| pair.into_iter().nth(1))
-    };
     for (name, wanted) in
         [("appendonly", "yes"), ("appendfsync", "always"), ("no-appendfsync-on-rewrite", "no")]
     {
-        match setting(connection, name) {
-            Some(value) if value == wanted => {}
-            Some(value) => {
-                return Err(ServerError::Unfit(format!(
-                    "durability `{}` needs {name} {wanted}, and it is {value}: set it, or set \
-                     durability = \"memory\"",
-                    durability.as_str()
-                )));
-            }
-            None => {
-                return Err(ServerError::Unfit(format!(
-                    "durability `{}` needs {name} {wanted}, and CONFIG GET is not allowed: allow \
-                     it, or set durability = \"memory\"",
-                    durability.as_str()
-                )));
-            }
+        looked.push(look_at_setting(connection, durability, name, wanted));
+    }
+    if durability == Durability::Replicated {
+        let connected = field(&info, "connected_slaves");
+        let connected: usize = connected.and_then(|count| count.parse().ok()).unwrap_or(0);
+        let few = (connected < replicas).then(|| {
+            format!(
+                "durability `replicated` needs {replicas} replicas, and {connected} are connected: \
+                 connect them, or set ledger.replicas or another durability"
+            )
+        });
+        looked.push(Looked::new("replicas", connected.to_string(), few));
+    }
+    Ok(looked)
+}
+
+fn look_at_setting(
+    connection: &mut dyn ConnectionLike,
+    durability: Durability,
+    name: &'static str,
+    wanted: &str,
+) -> Looked {
+    let pair: Result<Vec<String>, _> = cmd("CONFIG").arg("GET").arg(name).query(connection);
+    let needs = format!("durability `{}` needs {name} {wanted}", durability.as_str());
+    match pair.ok().and_then(|pair| pair.into_iter().nth(1)) {
+        Some(value) if value == wanted => Looked::new(name, value, None),
+        Some(value) => {
+            let fault =
+                format!("{needs}, and it is {value}: set it, or set durability = \"memory\"");
+            Looked::new(name, value, Some(fault))
+        }
+        None => {
+            let fault = format!(
+                "{needs}, and CONFIG GET is not allowed: allow it, or set durability = \"memory\""
+            );
+            Looked::new(name, "unknown", Some(fault))
         }
     }
-    let connected: usize =
-        field(&info, "connected_slaves").and_then(|count| count.parse().ok()).unwrap_or(0);
-    if durability == Durability::Replicated && connected < replicas {
-        return Err(ServerError::Unfit(format!(
-            "durability `replicated` needs {replicas} replicas, and {connected} are connected: \
-             connect them, or set ledger.replicas or another durability"
-        )));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
