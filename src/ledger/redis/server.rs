@@ -111,6 +111,21 @@ fn sentinel(rest: &str) -> Result<Server, ServerError> {
         ServerError::Url("sentinels look like redis+sentinel://host:port,host:port/primary".into())
     };
     let (hosts, primary) = rest.split_once('/').ok_or_else(shape)?;
+    // Not said again: it may be a password.
+    if hosts.contains('@') {
+        return Err(ServerError::Url(
+            "a redis+sentinel:// address has no place for a user or a password: name the sentinels \
+             alone, host:port,host:port/primary"
+                .into(),
+        ));
+    }
+    if primary.is_empty() || primary.contains(['/', '?', '#']) {
+        return Err(ServerError::Url(
+            "a redis+sentinel:// address ends with the name of the primary: it has no place for the \
+             number of a database, or for anything else"
+                .into(),
+        ));
+    }
     let address = |host: &str| -> Result<ConnectionAddr, ServerError> {
         let (host, port) = host.rsplit_once(':').unwrap_or((host, "26379"));
         Ok(ConnectionAddr::Tcp(host.to_owned(), port.parse().map_err(|_| shape())?))
@@ -364,8 +379,24 @@ mod tests {
             "rediss://there#insecure",
             "redis+sentinel://a:1",
             "redis+sentinel://a:x/p",
+            "redis+sentinel://a:1/",
         ] {
             assert!(matches!(Server::of(url), Err(ServerError::Url(_))), "{url}");
+        }
+    }
+
+    /// A password or a database with sentinels is refused, not taken for a host or a name, and not said.
+    #[test]
+    fn sentinels_take_no_more() {
+        for url in [
+            "redis+sentinel://user:canary@a:1/primary",
+            "redis+sentinel://:canary@a:1,b:2/primary",
+            "redis+sentinel://a:1,:canary@b:2/primary",
+            "redis+sentinel://a:1/primary/2",
+            "redis+sentinel://a:1/primary?password=canary",
+        ] {
+            let Err(ServerError::Url(told)) = Server::of(url) else { panic!("{url}") };
+            assert!(told.contains("no place") && !told.contains("canary"), "{url}: {told}");
         }
     }
 }
