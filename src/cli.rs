@@ -16,7 +16,8 @@ mod switch;
 mod table;
 mod token;
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
 
 use clap::{CommandFactory, Parser};
 
@@ -25,8 +26,10 @@ pub use exit::{Exit, Failure};
 
 /// Runs the command that the process was started with.
 pub fn run() -> Exit {
-    // clap prints usage errors itself, and ends with 2.
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => return tell(&told),
+    };
     let json = arguments.json;
     let ended = match arguments.command {
         Command::Serve { config } => serve::run(&config),
@@ -52,17 +55,52 @@ pub fn run() -> Exit {
             Ok(Exit::Ok)
         }
     };
-    ended.unwrap_or_else(|failure| {
+    let exit = ended.unwrap_or_else(|failure| {
         for line in failure.message.lines() {
             eprintln!("floodgate: {line}");
         }
         failure.exit
-    })
+    });
+    end(exit)
 }
 
-/// Prints a line of data. Whoever closes the pipe has seen enough: that is no error.
+/// Prints help, the version or what is wrong with the command line, in clap's words.
+fn tell(told: &clap::Error) -> Exit {
+    if let Err(error) = told.print() {
+        keep(error);
+    }
+    end(if told.use_stderr() { Exit::Usage } else { Exit::Ok })
+}
+
+/// Ends with this code, unless data was lost: what was found counts for more than that.
+fn end(exit: Exit) -> Exit {
+    let Some(error) = unwritten() else { return exit };
+    eprintln!("floodgate: standard output: {error}");
+    if exit == Exit::Ok { Exit::Failure } else { exit }
+}
+
+/// The first line of data that could not be written, if there was one.
+static UNWRITTEN: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Prints a line of data. That it cannot be written is told at the end.
 fn print(line: std::fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    if let Err(error) = writeln!(io::stdout(), "{line}") {
+        keep(error);
+    }
+}
+
+/// Whoever closes the pipe has seen enough: that is no error. Anything else is data that was lost.
+fn keep(error: io::Error) {
+    if error.kind() != io::ErrorKind::BrokenPipe {
+        UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+fn unwritten() -> Option<io::Error> {
+    if let Err(error) = io::stdout().flush() {
+        keep(error);
+    }
+    UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// `println!` that does not panic where nobody reads.

@@ -196,6 +196,23 @@ async fn operators_by_configuration() {
     gateway.stop();
 }
 
+/// Proves that data which cannot be written is not lost in silence, and that whoever has read enough of it
+/// is no fault.
+#[test]
+fn unwritten_output() {
+    for arguments in [&["config", "print"][..], &["completions", "bash"], &["--help"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = floodgate(arguments).stdout(full).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {told}");
+        assert!(told.contains("standard output: "), "{arguments:?}: {told}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = floodgate(arguments).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{arguments:?}");
+    }
+}
+
 /// Proves that the configuration is printed with the origin of every value, and no secret.
 #[test]
 fn configuration_is_printed() {
