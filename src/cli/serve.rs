@@ -17,6 +17,7 @@ use crate::app::{BooksError, Gateway, Handed, StartError};
 use crate::config::{Loaded, Settings};
 use crate::http::Auth;
 use crate::ledger::embedded::OpenError;
+use crate::ledger::journal::JournalError;
 use crate::ledger::redis;
 use crate::ledger::redis::server::ServerError;
 use crate::logs::{self, LogFilter};
@@ -137,6 +138,10 @@ pub(super) async fn start(
     Gateway::start(settings, handed, runtimes).await.map_err(|error| {
         let exit = match &error {
             StartError::Ledger(OpenError::Amnesia { .. }) => Exit::Broken,
+            // As over Redis: it is the configuration that does not fit what is there.
+            StartError::Ledger(OpenError::Journal(JournalError::Mismatch { .. })) => {
+                Exit::Configuration
+            }
             StartError::Redis(
                 redis::OpenError::Server(ServerError::Unfit(_)) | redis::OpenError::Foreign(_),
             )

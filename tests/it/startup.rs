@@ -100,7 +100,7 @@ async fn another_layout() {
     let here = here.iter().copied().chain(dir.path().to_str());
     for lanes in ["ledger.lanes=1", "ledger.lanes=3"] {
         let arguments: Vec<&str> = here.clone().chain(["--set", lanes]).collect();
-        let (_, told) = run_to(1, &arguments);
+        let (_, told) = run_to(64, &arguments);
         assert!(told.contains("ledger.lanes"), "{told}");
     }
     Serving::start_with(dir.path(), &["--set", "ledger.lanes=2"]).await.stop();
