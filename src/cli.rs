@@ -31,6 +31,7 @@ pub fn run() -> Exit {
         Err(told) => return tell(&told),
     };
     let json = arguments.json;
+    let is_asked = !matches!(arguments.command, Command::Serve { .. });
     let ended = match arguments.command {
         Command::Serve { config } => serve::run(&config),
         Command::Demo(options) => demo::run(&options, json),
@@ -58,6 +59,9 @@ pub fn run() -> Exit {
     let exit = ended.unwrap_or_else(|failure| {
         for line in failure.message.lines() {
             eprintln!("floodgate: {line}");
+        }
+        if json && is_asked {
+            say!("{}", failure.as_json());
         }
         failure.exit
     });

@@ -2,6 +2,8 @@
 
 use std::process::{ExitCode, Termination};
 
+use serde_json::{Value, json};
+
 /// The exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -39,18 +41,36 @@ pub struct Failure {
     pub exit: Exit,
     /// One or more lines.
     pub message: String,
+    /// What a program is told besides, as members of a JSON object.
+    more: Vec<(&'static str, Value)>,
 }
 
 impl Failure {
     /// A failure of these words.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), more: Vec::new() }
+    }
+
+    /// And a member for programs.
+    pub(super) fn with(mut self, name: &'static str, value: Value) -> Self {
+        self.more.push((name, value));
+        self
+    }
+
+    /// The failure for programs, which read standard output.
+    pub(super) fn as_json(&self) -> Value {
+        let mut object = json!({ "ok": false, "error": self.message });
+        for (name, value) in &self.more {
+            object[*name] = value.clone();
+        }
+        object
     }
 }
 
 impl From<crate::config::ConfigError> for Failure {
     fn from(error: crate::config::ConfigError) -> Self {
-        Self::new(Exit::Configuration, error.to_string())
+        let faults = json!(error.0);
+        Self::new(Exit::Configuration, error.to_string()).with("faults", faults)
     }
 }
 

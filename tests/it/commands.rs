@@ -127,7 +127,10 @@ async fn healthchecks() {
     let (stdout, _) = run_to(0, &["healthcheck", "--ops-url", &url, "--json"]);
     assert_eq!(parse(&stdout)["alive"], true);
     gateway.stop();
-    run_to(4, &["healthcheck", "--ops-url", &url]);
+    let (stdout, _) = run_to(4, &["healthcheck", "--ops-url", &url, "--json"]);
+    let answer = parse(&stdout);
+    assert_eq!((&answer["ok"], &answer["alive"]), (&json!(false), &json!(false)), "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("gateway at"), "{answer}");
 }
 
 /// Names and values of an environment.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use floodgate_loadtest::buyers::{self, Control, CrowdPlan};
 use rusqlite::Connection;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::binary::{Serving, audit, run_to};
@@ -308,6 +308,9 @@ async fn ends_of_an_audit() {
     assert_eq!(report["sales"][0]["orders"], 4);
     assert!(ask(0, &[]).0.contains("audit: clean"));
     ask(1, &["--sale", "unknown"]);
+    let (failed, _) = ask(1, &["--sale", "unknown", "--json"]);
+    let failed: Value = serde_json::from_str(&failed).unwrap();
+    assert_eq!(failed, json!({ "ok": false, "error": "there is no sale unknown" }));
     ask(2, &["--sale", "has space"]);
     change(good.path(), "store.db", "DELETE FROM orders WHERE user_id = 'joe'");
     let (report, _) = ask(3, &[]);
