@@ -359,6 +359,18 @@ fn tokens(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Toke
     }
 }
 
+/// What is wrong with the files of keys, tokens and certificates that the settings name: read as a start
+/// reads them, and let go.
+pub fn file_faults(settings: &Settings) -> Vec<String> {
+    let metrics = Metrics::new();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let failures = metrics.counter("floodgate_admin_auth_failures_total", &[]);
+    let keys = tokens(settings, &clock).err().map(|error| error.to_string());
+    let admins = Admins::new(settings.admin_tokens_file.clone(), failures).err();
+    let certificate = Tls::open(&settings.tls, &metrics).err();
+    [keys, admins, certificate].into_iter().flatten().collect()
+}
+
 async fn keep_up(metrics: Arc<Metrics>) {
     let mut every = tokio::time::interval(Metrics::UPKEEP_EVERY);
     loop {

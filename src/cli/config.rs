@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::arguments::{ConfigArguments, ConfigCommand};
 use super::{Exit, Failure, say, table};
-use crate::config::{self, Loaded};
+use crate::app::file_faults;
+use crate::config::{self, ConfigError, Loaded};
 
 /// The configuration that a command runs with.
 pub(super) fn load(arguments: &ConfigArguments) -> Result<Loaded, Failure> {
@@ -24,7 +25,12 @@ pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
 pub(super) fn run(command: &ConfigCommand, as_json: bool) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Check { config } => {
-            load(config)?;
+            let settings = load(config)?.settings;
+            // What a start would end with as well.
+            let faults = file_faults(&settings);
+            if !faults.is_empty() {
+                return Err(ConfigError(faults).into());
+            }
             if as_json {
                 say!("{}", json!({ "ok": true }));
             } else {

@@ -216,6 +216,37 @@ fn unwritten_output() {
     }
 }
 
+/// Proves that a check of the configuration reads the files that a start reads, and tells programs of
+/// every fault.
+#[test]
+fn configured_files_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = dir.path().join("broken");
+    std::fs::write(&broken, "neither keys nor tokens\n").unwrap();
+    for file in ["/nowhere", broken.to_str().unwrap()] {
+        let named = |key: &str| format!("{key}={file}");
+        let keys = named("jwt.keys_file");
+        let tokens = named("admin_tokens_file");
+        let (cert, key) = (named("tls.cert_file"), named("tls.key_file"));
+        let check = ["config", "check", "--json"];
+        let certificate = ["--set", &cert, "--set", &key];
+        let one = |more: &[&str], key: &str| {
+            let (told, _) = run_to(64, &[&check[..], more].concat());
+            let told = parse(&told);
+            assert_eq!(told["ok"], false, "{told}");
+            assert!(told["faults"][0].as_str().unwrap().contains(key), "{key}: {told}");
+        };
+        one(&["--auth", "jwt", "--set", &keys], "jwt.keys_file");
+        one(&["--set", &tokens], "admin_tokens_file");
+        one(&certificate, "tls.cert_file");
+        let all = ["--auth", "jwt", "--set", &keys, "--set", &tokens];
+        let (told, _) = run_to(64, &[&check[..], &all, &certificate].concat());
+        assert_eq!(parse(&told)["faults"].as_array().unwrap().len(), 3, "{told}");
+    }
+    let (told, _) = run_to(64, &["config", "check", "--json", "--set", "ledger.lanes=0"]);
+    assert_eq!(parse(&told)["faults"], json!(["ledger.lanes must be 1 to 256"]));
+}
+
 /// Proves that the configuration is printed with the origin of every value, and no secret.
 #[test]
 fn configuration_is_printed() {
