@@ -193,5 +193,14 @@ fn describe() {
     describe_gauge!("floodgate_switch", "1 while the degradation switch is on.");
     describe_counter!("floodgate_switch_changes_total", "How often a switch was switched.");
     describe_gauge!("floodgate_lane_fenced", "1 while the lane does not sell until reconciled.");
+    describe_gauge!(
+        "floodgate_config_last_reload_successful",
+        "1 while the configuration was taken over whole when it was read last."
+    );
+    describe_gauge!(
+        "floodgate_config_last_reload_success_timestamp_seconds",
+        Unit::Seconds,
+        "When the configuration was last taken over whole, since 1970."
+    );
     describe_gauge!("floodgate_build_info", "Always 1; the labels say which build this is.");
 }

@@ -109,3 +109,24 @@ async fn a_changed_file_is_noticed() {
     gateway.stop();
     audit(&data);
 }
+
+/// Proves that every metric of ours says what it is, also those that belong to the program alone.
+#[tokio::test]
+async fn every_metric_is_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = Serving::start(dir.path()).await;
+    gateway.sell_consoles(9).await;
+    gateway.hold("ann").await;
+    let scrape = gateway.stranger("GET", "/metrics").send().await;
+    let scrape = String::from_utf8(scrape.body.to_vec()).unwrap();
+    let named = |kind: &str| -> Vec<&str> {
+        let lines = scrape.lines().filter_map(|line| line.strip_prefix(kind));
+        lines.filter_map(|line| line.split(' ').next()).collect()
+    };
+    let (typed, helped) = (named("# TYPE "), named("# HELP "));
+    assert!(typed.contains(&SUCCESSFUL) && typed.contains(&SUCCEEDED_AT), "{scrape}");
+    for metric in typed {
+        assert!(helped.contains(&metric), "{metric} has no HELP");
+    }
+    gateway.stop();
+}
