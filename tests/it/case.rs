@@ -5,8 +5,8 @@ use std::path::Path;
 
 use fastrand::Rng;
 use floodgate_loadtest::buyers::{self, Control, CrowdPlan};
-use floodgate_loadtest::history::History;
-use floodgate_loadtest::oracle::{self, BooksAt, Evidence, Report, Run, Scope};
+use floodgate_loadtest::history::{History, Level};
+use floodgate_loadtest::oracle::{BooksAt, Inquiry, Run, Scope, examine_or_report};
 
 use crate::binary::Serving;
 use crate::patience::PATIENCE;
@@ -57,21 +57,12 @@ impl Case {
 
     /// Clients, ledger and books agree on all that was taken, which is all that was ever asked for.
     pub async fn judge(&self, gateway: &Serving, books: &BooksAt) {
-        let (ledger, books, _) =
-            oracle::gather(&gateway.access(), books, SALE, PATIENCE).await.unwrap();
-        let scope = Scope { complete: true, ..Scope::default() };
-        let evidence = Evidence { history: &self.all, ledger: &ledger, books: &books, scope };
-        let verdict = oracle::judge(&evidence);
-        if !verdict.ok {
-            let run = Run {
-                seed: self.seed,
-                settings: self.name.to_owned(),
-                commit: env!("CARGO_PKG_VERSION").to_owned(),
-                history: Some(self.dir.path().join(HISTORY)),
-                ..Run::default()
-            };
-            panic!("{}", Report::of(run, &evidence, &verdict));
-        }
+        let scope = Scope { complete: true, level: Some(Level::Fsync), ..Scope::default() };
+        let (access, history) = (gateway.access(), &self.all);
+        let inquiry = Inquiry { ops: &access, books, sale: SALE, history, scope, within: PATIENCE };
+        let run =
+            Run { history: Some(self.dir.path().join(HISTORY)), ..Run::new(self.seed, self.name) };
+        examine_or_report(run, &inquiry).await.unwrap_or_else(|told| panic!("{told}"));
     }
 }
 
