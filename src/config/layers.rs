@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use figment::providers::{Format, Serialized, Toml};
+use figment::providers::Serialized;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
@@ -54,7 +54,7 @@ pub fn load(
     let mut figment = Figment::from(Serialized::defaults(Settings::default()));
     let file = flags.file.clone().or(environment.get("FLOODGATE_CONFIG").map(PathBuf::from));
     if let Some(file) = file {
-        figment = figment.merge(Toml::string(&read(&file)?).with_name(&file));
+        figment = figment.merge(Read { text: read(&file)?, name: file.display().to_string() });
     }
     let figment = figment
         .merge(Layer::new("environment", &variables))
@@ -99,30 +99,34 @@ fn read(file: &Path) -> Result<String, ConfigError> {
         .map_err(|error| ConfigError(vec![format!("{}: {error}", file.display())]))
 }
 
-/// Names the file in figment's words without its contents.
-trait WithName {
-    fn with_name(self, file: &Path) -> Named;
-}
-
-impl WithName for figment::providers::Data<Toml> {
-    fn with_name(self, file: &Path) -> Named {
-        Named { data: self, name: file.display().to_string() }
-    }
-}
-
-struct Named {
-    data: figment::providers::Data<Toml>,
+/// A file as it was read.
+struct Read {
+    text: String,
     name: String,
 }
 
-impl Provider for Named {
+impl Provider for Read {
     fn metadata(&self) -> Metadata {
         Metadata::named(self.name.clone())
     }
 
     fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        self.data.data()
+        match toml::from_str::<Dict>(&self.text) {
+            Ok(dict) => Ok(Profile::Default.collect(dict)),
+            Err(error) => Err(figment::Error::from(syntax(&self.text, &error))),
+        }
     }
+}
+
+/// What is wrong and where. The error's own text quotes the line, which may hold a secret.
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let before =
+        error.span().and_then(|span| text.as_bytes().get(..span.start)).unwrap_or_default();
+    let before = String::from_utf8_lossy(before);
+    let line = before.split('\n').count();
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count().saturating_add(1);
+    let message = error.message().replace('\n', ", ");
+    format!("line {line}, column {column}: {message}")
 }
 
 /// Keys that the environment sets. A secret may stand in a file that `…_FILE` names.
@@ -214,7 +218,7 @@ impl Provider for Layer {
 /// A fault in one line: what, of which key, set where. Values of secrets are not in it.
 fn said(error: &figment::Error) -> String {
     let key = error.path.join(".");
-    let secret = Settings::SECRETS.contains(&key.as_str());
+    let secret = is_secret(&key);
     let what = if secret { "is not what it should be".to_owned() } else { error.kind.to_string() };
     let from = error.metadata.as_ref().map(|metadata| metadata.name.clone());
     match (key.is_empty(), from) {
@@ -223,6 +227,13 @@ fn said(error: &figment::Error) -> String {
         (true, Some(from)) => format!("{what} (in {from})"),
         (true, None) => what,
     }
+}
+
+/// Whether a key's value is a secret, or should have been a table with one: `jwt = "…"`.
+fn is_secret(key: &str) -> bool {
+    Settings::SECRETS.iter().any(|secret| {
+        secret.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
 }
 
 fn origins(figment: &Figment) -> Vec<(String, String, Origin)> {
@@ -356,6 +367,35 @@ mod tests {
         assert_eq!(error.0.len(), 4, "{error}");
         let given = environment(&[("FLOODGATE_TRUSTED_PROXIES", "10.0.0.0/8, ::1/128")]);
         assert_eq!(load(&flags(&[]), given).unwrap().settings.trusted_proxies.len(), 2);
+    }
+
+    /// No error shows a secret: not where the file is none, nor where a value stands in a table's place.
+    #[test]
+    fn errors_show_no_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("floodgate.toml");
+        let flags = Flags { file: Some(file.clone()), values: Vec::new() };
+        for (text, place) in [
+            ("admin_token = CANARY-canary-canary\n", "line 1, column 15: "),
+            ("log = \"info\"\nadmin_token = \"CANARY-canary\n", "line 2, column "),
+            ("[jwt]\nsecret = CANARY-canary-canary\n", "line 2, column 10: "),
+            ("[jwt]\nsecret = 'CANARY-canary-canary", "line 2, column "),
+            ("[jwt]\nissuer = \"é\" secret = \"CANARY\"", "line 2, column 14: "),
+            ("redis_url = redis://:CANARY@there", "line 1, column 13: "),
+            ("secret = \"a\"\nsecret = \"CANARY\"", "line 2, column 1: duplicate key"),
+            ("jwt = \"CANARY\"", "jwt: "),
+            ("[admin_token]\nCANARY = 1", "admin_token: "),
+            ("secret = [\"CANARY\"]", "secret: "),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = load(&flags, []).unwrap_err();
+            let said = format!("{error} {error:?}");
+            assert!(!said.to_lowercase().contains("canary"), "{text}: {said}");
+            assert!(said.contains(place) && said.contains("floodgate.toml"), "{text}: {said}");
+            assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        }
+        let error = load(&Flags::default(), environment(&[("FLOODGATE_JWT", "CANARY")]));
+        assert!(!error.unwrap_err().to_string().contains("CANARY"));
     }
 
     /// A secret can stand in a file, and a file that is not there is a fault that names it.

@@ -156,6 +156,27 @@ fn configuration_is_printed() {
     assert!(told.contains("ledger.lanes"), "{told}");
 }
 
+/// Proves that a file that is no TOML is refused with the place of the fault, and without the line: it may
+/// hold a secret.
+#[test]
+fn syntax_errors_show_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("floodgate.toml");
+    let path = file.to_str().unwrap();
+    for (text, place) in [
+        ("admin_token = canary-canary-canary\n", "line 1, column 15"),
+        ("log = \"info\"\nadmin_token = \"canary-canary-canary\n", "line 2, column "),
+        ("[jwt]\nsecret = canary-canary-canary\n", "line 2, column 10"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        for command in [&["config", "check"][..], &["serve"], &["audit"], &["doctor"]] {
+            let (printed, told) = run_to(64, &[command, &["--config", path]].concat());
+            assert!(!format!("{printed}{told}").contains("canary"), "{command:?}: {told}");
+            assert!(told.contains(place) && told.contains(path), "{command:?}: {told}");
+        }
+    }
+}
+
 /// Proves that a number of threads that makes no sense is told before a port is bound.
 #[test]
 fn threads() {
