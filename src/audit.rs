@@ -21,7 +21,7 @@ use self::findings::Findings;
 use self::fold::Fold;
 use self::source::Source;
 use crate::clock::Millis;
-use crate::config::Settings;
+use crate::config::{Settings, redis_fault};
 use crate::ledger::journal;
 use crate::ledger::redis::server::{Server, ServerError};
 use crate::sale::{LaneId, SaleId};
@@ -97,7 +97,7 @@ pub enum AuditError {
     #[error("{0} holds no ledger and no books")]
     Nothing(PathBuf),
     /// Redis cannot be reached.
-    #[error("Redis: {0}")]
+    #[error("{0}")]
     Unreachable(String),
     /// The books.
     #[error(transparent)]
@@ -219,7 +219,8 @@ fn sources(
             .map(|(lane, path)| Ok((lane, Source::journal(&path).map_err(unreadable(lane))?)))
             .collect(),
         LedgerAt::Redis { url, lanes } => {
-            let unreachable = |error: ServerError| AuditError::Unreachable(error.to_string());
+            let unreachable =
+                |error: ServerError| AuditError::Unreachable(redis_fault(url, &error));
             let server = Server::of(url).map_err(unreachable)?;
             (0..lanes)
                 .map(LaneId)

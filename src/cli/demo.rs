@@ -49,7 +49,7 @@ async fn demo(
     let dir = arguments.data_dir.clone().or(dir).unwrap_or_default();
     let settings = settings(arguments, dir.clone());
     let _logging = logs::start(&settings).map_err(|error| Failure::new(Exit::Failure, error))?;
-    let gateway = start(&settings, Handed::default(), runtimes).await?;
+    let gateway = start(&settings, Handed::default(), runtimes, |_| ()).await?;
     // From here on whatever happens, the gateway is taken down in good order.
     let shown = tokio::select! {
         shown = show(arguments, as_json, &gateway, &dir) => shown,

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use figment::error::Kind;
 use figment::providers::Serialized;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::{ConfigError, Settings};
+use super::nearest::nearest;
+use super::{ConfigError, Exposed, Settings, exposed};
 
 /// What was given on the command line: keys and values, as text.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +27,17 @@ pub struct Loaded {
     pub settings: Settings,
     /// Every key in order, its value as text (secrets masked), and where it was set.
     pub origins: Vec<(String, String, Origin)>,
+    /// Files that hold its secrets.
+    secret_files: Vec<PathBuf>,
+}
+
+impl Loaded {
+    /// Files with secrets that everybody on the machine can read, that of the admin token among them.
+    pub fn exposed(&self) -> Vec<Exposed> {
+        let own = self.settings.data_dir.join("admin.token");
+        let own = self.settings.admin_token.is_none().then_some(own.as_path());
+        exposed(self.secret_files.iter().map(PathBuf::as_path).chain(own))
+    }
 }
 
 /// Where a value was set.
@@ -50,11 +63,11 @@ pub fn load(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
     let environment: BTreeMap<String, String> = environment.into_iter().collect();
-    let variables = variables(&environment)?;
+    let (variables, mut secret_files) = variables(&environment)?;
     let mut figment = Figment::from(Serialized::defaults(Settings::default()));
     let file = flags.file.clone().or(environment.get("FLOODGATE_CONFIG").map(PathBuf::from));
-    if let Some(file) = file {
-        figment = figment.merge(Read { text: read(&file)?, name: file.display().to_string() });
+    if let Some(file) = &file {
+        figment = figment.merge(Read { text: read(file)?, name: file.display().to_string() });
     }
     let figment = figment
         .merge(Layer::new("environment", &variables))
@@ -64,7 +77,14 @@ pub fn load(
     if !faults.is_empty() {
         return Err(ConfigError(faults));
     }
-    Ok(Loaded { origins: origins(&figment), settings })
+    let origins = origins(&figment);
+    secret_files.extend(file.filter(|file| sets_a_secret(file, &origins)));
+    Ok(Loaded { settings, origins, secret_files })
+}
+
+fn sets_a_secret(file: &Path, origins: &[(String, String, Origin)]) -> bool {
+    let from = format!("file {}", file.display());
+    origins.iter().any(|(key, _, origin)| is_secret(key) && origin.0 == from)
 }
 
 /// Reads the settings; figment stops at the first fault, so a value that is wrong is put aside in favour
@@ -82,7 +102,7 @@ fn extract(figment: &Figment) -> Result<Settings, ConfigError> {
             Err(error) => error,
         };
         let path = error.path.join(".");
-        faults.extend(error.into_iter().map(|error| said(&error)));
+        faults.extend(error.into_iter().map(|error| said(&error, &figment)));
         match defaults.find_value(&path) {
             Ok(default) if !path.is_empty() && default.as_dict().is_none() => {
                 figment = figment.merge((path, default));
@@ -129,9 +149,13 @@ fn syntax(text: &str, error: &toml::de::Error) -> String {
     format!("line {line}, column {column}: {message}")
 }
 
-/// Keys that the environment sets. A secret may stand in a file that `…_FILE` names.
-fn variables(environment: &BTreeMap<String, String>) -> Result<Vec<(String, String)>, ConfigError> {
+/// Keys and values that the environment sets, and the files that it names.
+type Variables = (Vec<(String, String)>, Vec<PathBuf>);
+
+/// Reads the environment. A secret may stand in a file that `…_FILE` names.
+fn variables(environment: &BTreeMap<String, String>) -> Result<Variables, ConfigError> {
     let mut values = Vec::new();
+    let mut files = Vec::new();
     let mut faults = Vec::new();
     for (name, value) in environment {
         let common = COMMON_VARIABLES.iter().find(|(common, _)| {
@@ -152,11 +176,14 @@ fn variables(environment: &BTreeMap<String, String>) -> Result<Vec<(String, Stri
             continue;
         };
         match std::fs::read_to_string(value) {
-            Ok(text) => values.push((secret.to_owned(), text.trim_end().to_owned())),
+            Ok(text) => {
+                values.push((secret.to_owned(), text.trim_end().to_owned()));
+                files.push(PathBuf::from(value));
+            }
             Err(error) => faults.push(format!("{name}: {value}: {error}")),
         }
     }
-    if faults.is_empty() { Ok(values) } else { Err(ConfigError(faults)) }
+    if faults.is_empty() { Ok((values, files)) } else { Err(ConfigError(faults)) }
 }
 
 /// Keys and values as text, under one name.
@@ -216,17 +243,57 @@ impl Provider for Layer {
 }
 
 /// A fault in one line: what, of which key, set where. Values of secrets are not in it.
-fn said(error: &figment::Error) -> String {
+fn said(error: &figment::Error, figment: &Figment) -> String {
     let key = error.path.join(".");
-    let secret = is_secret(&key);
-    let what = if secret { "is not what it should be".to_owned() } else { error.kind.to_string() };
-    let from = error.metadata.as_ref().map(|metadata| metadata.name.clone());
+    let from = error.metadata.as_ref().map(|metadata| metadata.name.to_string());
+    let from = match from {
+        Some(from) if from == "environment" && !key.is_empty() => Some(variable(&key)),
+        from => from,
+    };
+    let what = match &error.kind {
+        Kind::UnknownField(..) => unknown(&key, from.as_deref()),
+        _ if is_secret(&key) => "is not what it should be".to_owned(),
+        _ => wrong(&key, error, figment),
+    };
     match (key.is_empty(), from) {
         (false, Some(from)) => format!("{key}: {what} (set by {from})"),
         (false, None) => format!("{key}: {what}"),
         (true, Some(from)) => format!("{what} (in {from})"),
         (true, None) => what,
     }
+}
+
+/// What is said of a key that is not known.
+fn unknown(key: &str, from: Option<&str>) -> String {
+    let known = known_keys();
+    match nearest(key, known.iter().map(String::as_str)) {
+        Some(near) if from == Some(variable(key).as_str()) => {
+            format!("there is no such key; did you mean {}?", variable(near))
+        }
+        Some(near) => format!("there is no such key; did you mean {near}?"),
+        None => "there is no such key; `floodgate config print` shows all of them".to_owned(),
+    }
+}
+
+/// What is said of a value, which is no secret.
+fn wrong(key: &str, error: &figment::Error, figment: &Figment) -> String {
+    let value = figment.find_value(key).ok().and_then(Value::into_string);
+    let value = value.map(|value| format!("{value:?}: ")).unwrap_or_default();
+    let what = &error.kind;
+    match key {
+        "listen" | "ops_listen" => format!("{value}must be IP:PORT, such as 127.0.0.1:8080"),
+        _ if matches!(what, Kind::Message(_)) => format!("{value}{what}"),
+        _ => what.to_string(),
+    }
+}
+
+/// Every key, as it is written with `--set`.
+fn known_keys() -> Vec<String> {
+    let mut keys = Vec::new();
+    if let Ok(all) = Figment::from(Serialized::defaults(Settings::default())).extract::<Dict>() {
+        flatten("", &all, &mut keys);
+    }
+    keys.into_iter().map(|(key, _)| key).collect()
 }
 
 /// Whether a key's value is a secret, or should have been a table with one: `jwt = "…"`.
@@ -324,10 +391,12 @@ mod tests {
     #[test]
     fn unknown_keys() {
         let error = load(&flags(&[]), environment(&[("FLOODGATE_LISEN", "x")])).unwrap_err();
-        assert!(error.to_string().contains("lisen"), "{error}");
-        assert!(error.to_string().contains("environment"), "{error}");
+        assert!(error.to_string().contains("set by FLOODGATE_LISEN"), "{error}");
+        assert!(error.to_string().contains("did you mean FLOODGATE_LISTEN?"), "{error}");
+        let error = load(&flags(&[]), environment(&[("FLOODGATE_DATADIR", "x")])).unwrap_err();
+        assert!(error.to_string().contains("did you mean FLOODGATE_DATA_DIR?"), "{error}");
         let error = load(&flags(&[("ledger.lane", "3")]), []).unwrap_err();
-        assert!(error.to_string().contains("lane"), "{error}");
+        assert!(error.to_string().contains("did you mean ledger.lanes?"), "{error}");
         let error = load(&flags(&[("a.b.c", "3")]), []).unwrap_err();
         assert!(error.to_string().contains('a'), "{error}");
     }
@@ -365,6 +434,9 @@ mod tests {
         ]);
         let error = load(&flags(&[]), given).unwrap_err();
         assert_eq!(error.0.len(), 4, "{error}");
+        let said = error.to_string();
+        assert!(said.contains("listen: \"here\": must be IP:PORT"), "{said}");
+        assert!(said.contains("(set by FLOODGATE_LISTEN)"), "{said}");
         let given = environment(&[("FLOODGATE_TRUSTED_PROXIES", "10.0.0.0/8, ::1/128")]);
         assert_eq!(load(&flags(&[]), given).unwrap().settings.trusted_proxies.len(), 2);
     }
@@ -409,6 +481,27 @@ mod tests {
         let loaded = load(&flags(&[]), given).unwrap();
         assert_eq!(loaded.settings.admin_token.as_deref(), Some("a-token-of-some-length"));
         assert!(!format!("{:?}", loaded).contains("a-token-of"), "masked in print");
+        let mode = |mode| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(&file, mode).unwrap();
+            loaded.exposed()
+        };
+        let exposed = mode(0o644);
+        assert_eq!((exposed.len(), exposed[0].mode, &exposed[0].file), (1, 0o644, &file));
+        assert_eq!(mode(0o640), []);
+        let config = dir.path().join("floodgate.toml");
+        let found = |text: &str| -> Vec<PathBuf> {
+            std::fs::write(&config, text).unwrap();
+            std::fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o604))
+                .unwrap();
+            let flags = Flags { file: Some(config.clone()), values: Vec::new() };
+            load(&flags, []).unwrap().exposed().into_iter().map(|found| found.file).collect()
+        };
+        assert_eq!(
+            found("[jwt]\nsecret = \"a-secret-of-more-than-some-length\""),
+            [config.clone()]
+        );
+        assert_eq!(found("log = \"warn\""), Vec::<PathBuf>::new());
         let error = load(&flags(&[]), environment(&[("FLOODGATE_SECRET_FILE", "/nowhere")]));
         assert!(error.unwrap_err().to_string().contains("/nowhere"));
     }
