@@ -4,13 +4,14 @@ use hyper::Method;
 use serde_json::json;
 
 use super::arguments::OpsArguments;
-use super::client::Ops;
+use super::client::{Ops, Question};
 use super::{Exit, Failure, say, small_runtime};
 
 pub(super) fn run(arguments: &OpsArguments, as_json: bool) -> Result<Exit, Failure> {
     // Liveness needs no token.
     let ops = Ops::at(&arguments.ops_url, None)?;
-    let (status, _) = small_runtime()?.block_on(ops.send(Method::GET, "/livez", None))?;
+    let question = Question::new(Method::GET, "/livez", "health");
+    let status = small_runtime()?.block_on(ops.status(&question))?;
     let alive = status == 200;
     if as_json {
         say!("{}", json!({ "alive": alive, "status": status }));
