@@ -9,6 +9,7 @@ mod layers;
 mod nearest;
 mod places;
 mod settings;
+mod words;
 
 pub use changes::changed_keys;
 pub use exposed::{Exposed, exposed};

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use figment::error::Kind;
 use figment::providers::Serialized;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::nearest::nearest;
+use super::words::{is_secret, said, syntax};
 use super::{ConfigError, Exposed, Settings, exposed};
 
 /// What was given on the command line: keys and values, as text.
@@ -138,17 +137,6 @@ impl Provider for Read {
     }
 }
 
-/// What is wrong and where. The error's own text quotes the line, which may hold a secret.
-fn syntax(text: &str, error: &toml::de::Error) -> String {
-    let before =
-        error.span().and_then(|span| text.as_bytes().get(..span.start)).unwrap_or_default();
-    let before = String::from_utf8_lossy(before);
-    let line = before.split('\n').count();
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count().saturating_add(1);
-    let message = error.message().replace('\n', ", ");
-    format!("line {line}, column {column}: {message}")
-}
-
 /// Keys and values that the environment sets, and the files that it names.
 type Variables = (Vec<(String, String)>, Vec<PathBuf>);
 
@@ -242,67 +230,6 @@ impl Provider for Layer {
     }
 }
 
-/// A fault in one line: what, of which key, set where. Values of secrets are not in it.
-fn said(error: &figment::Error, figment: &Figment) -> String {
-    let key = error.path.join(".");
-    let from = error.metadata.as_ref().map(|metadata| metadata.name.to_string());
-    let from = match from {
-        Some(from) if from == "environment" && !key.is_empty() => Some(variable(&key)),
-        from => from,
-    };
-    let what = match &error.kind {
-        Kind::UnknownField(..) => unknown(&key, from.as_deref()),
-        _ if is_secret(&key) => "is not what it should be".to_owned(),
-        _ => wrong(&key, error, figment),
-    };
-    match (key.is_empty(), from) {
-        (false, Some(from)) => format!("{key}: {what} (set by {from})"),
-        (false, None) => format!("{key}: {what}"),
-        (true, Some(from)) => format!("{what} (in {from})"),
-        (true, None) => what,
-    }
-}
-
-/// What is said of a key that is not known.
-fn unknown(key: &str, from: Option<&str>) -> String {
-    let known = known_keys();
-    match nearest(key, known.iter().map(String::as_str)) {
-        Some(near) if from == Some(variable(key).as_str()) => {
-            format!("there is no such key; did you mean {}?", variable(near))
-        }
-        Some(near) => format!("there is no such key; did you mean {near}?"),
-        None => "there is no such key; `floodgate config print` shows all of them".to_owned(),
-    }
-}
-
-/// What is said of a value, which is no secret.
-fn wrong(key: &str, error: &figment::Error, figment: &Figment) -> String {
-    let value = figment.find_value(key).ok().and_then(Value::into_string);
-    let value = value.map(|value| format!("{value:?}: ")).unwrap_or_default();
-    let what = &error.kind;
-    match key {
-        "listen" | "ops_listen" => format!("{value}must be IP:PORT, such as 127.0.0.1:8080"),
-        _ if matches!(what, Kind::Message(_)) => format!("{value}{what}"),
-        _ => what.to_string(),
-    }
-}
-
-/// Every key, as it is written with `--set`.
-fn known_keys() -> Vec<String> {
-    let mut keys = Vec::new();
-    if let Ok(all) = Figment::from(Serialized::defaults(Settings::default())).extract::<Dict>() {
-        flatten("", &all, &mut keys);
-    }
-    keys.into_iter().map(|(key, _)| key).collect()
-}
-
-/// Whether a key's value is a secret, or should have been a table with one: `jwt = "…"`.
-fn is_secret(key: &str) -> bool {
-    Settings::SECRETS.iter().any(|secret| {
-        secret.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    })
-}
-
 fn origins(figment: &Figment) -> Vec<(String, String, Origin)> {
     let mut keys = Vec::new();
     if let Ok(all) = figment.extract::<Dict>() {
@@ -322,7 +249,7 @@ fn origins(figment: &Figment) -> Vec<(String, String, Origin)> {
         .collect()
 }
 
-fn flatten(prefix: &str, dict: &Dict, keys: &mut Vec<(String, String)>) {
+pub(super) fn flatten(prefix: &str, dict: &Dict, keys: &mut Vec<(String, String)>) {
     for (name, value) in dict {
         let key = format!("{prefix}{name}");
         if let Value::Dict(_, inner) = value {
@@ -342,7 +269,7 @@ fn flatten(prefix: &str, dict: &Dict, keys: &mut Vec<(String, String)>) {
 }
 
 /// The variable that sets a key.
-fn variable(key: &str) -> String {
+pub(super) fn variable(key: &str) -> String {
     let common = COMMON_VARIABLES.iter().find(|(_, common)| *common == key);
     common.map_or_else(
         || format!("FLOODGATE_{}", key.to_ascii_uppercase().replace('.', "__")),
@@ -437,6 +364,11 @@ mod tests {
         let said = error.to_string();
         assert!(said.contains("listen: \"here\": must be IP:PORT"), "{said}");
         assert!(said.contains("(set by FLOODGATE_LISTEN)"), "{said}");
+        let error = load(&flags(&[]), environment(&[("FLOODGATE_TLS__HTTP2", "x")])).unwrap_err();
+        assert!(error.to_string().ends_with("(set by FLOODGATE_TLS__HTTP2)"), "{error}");
+        let given = environment(&[("FLOODGATE_TRUSTED_PROXIES", "10.0.0.0/8, here")]);
+        let error = load(&flags(&[]), given).unwrap_err().to_string();
+        assert!(error.ends_with("(set by FLOODGATE_TRUSTED_PROXIES)"), "{error}");
         let given = environment(&[("FLOODGATE_TRUSTED_PROXIES", "10.0.0.0/8, ::1/128")]);
         assert_eq!(load(&flags(&[]), given).unwrap().settings.trusted_proxies.len(), 2);
     }
@@ -497,10 +429,8 @@ mod tests {
             let flags = Flags { file: Some(config.clone()), values: Vec::new() };
             load(&flags, []).unwrap().exposed().into_iter().map(|found| found.file).collect()
         };
-        assert_eq!(
-            found("[jwt]\nsecret = \"a-secret-of-more-than-some-length\""),
-            [config.clone()]
-        );
+        let told = found("[jwt]\nsecret = \"a-secret-of-more-than-some-length\"");
+        assert_eq!(told, std::slice::from_ref(&config));
         assert_eq!(found("log = \"warn\""), Vec::<PathBuf>::new());
         let error = load(&flags(&[]), environment(&[("FLOODGATE_SECRET_FILE", "/nowhere")]));
         assert!(error.unwrap_err().to_string().contains("/nowhere"));

@@ -233,7 +233,11 @@ impl Target {
             OpenError::Unreachable(what) => {
                 OpenError::Unreachable(format!("{}: {what}", self.place()))
             }
-            other => other,
+            other @ (OpenError::Url(_)
+            | OpenError::NotReady(_)
+            | OpenError::Refused(_)
+            | OpenError::Migrations(_)
+            | OpenError::Unfit { .. }) => other,
         })
     }
 
