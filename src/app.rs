@@ -67,8 +67,6 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// Who may ask how often; can be changed while running.
     pub buckets: Arc<Buckets>,
-    /// The admin token, if it was made just now.
-    pub new_token: Option<String>,
     /// What buyers' tokens are verified by, where that is how they are known.
     pub tokens: Option<Arc<Tokens>>,
     /// Who operates.
@@ -147,6 +145,20 @@ impl Gateway {
         handed: Handed,
         runtimes: &Handles,
     ) -> Result<Self, StartError> {
+        Self::start_and_tell(settings, handed, runtimes, |_| ()).await
+    }
+
+    /// The same. An admin token that is made is told at once: what fails afterwards leaves it in its file, and
+    /// no later start makes one.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start_and_tell(
+        settings: &Settings,
+        handed: Handed,
+        runtimes: &Handles,
+        told: impl FnOnce(&str),
+    ) -> Result<Self, StartError> {
         let dir = &settings.data_dir;
         let metrics = Arc::new(Metrics::new());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -157,7 +169,7 @@ impl Gateway {
         let admins = admins.map_err(StartError::Identity)?;
         let tls = Tls::open(&settings.tls, &metrics).map_err(StartError::Tls)?;
         let lock = embedded::lock_data_dir(dir)?;
-        let (token, new_token) = token::load(settings)?;
+        let token = token::load(settings, told)?;
         let admins = Arc::new(admins.with_own(&token));
         let books = books::Opened::open(settings).await?;
         let store = Arc::clone(&books.store);
@@ -281,7 +293,6 @@ impl Gateway {
             ops_address,
             metrics,
             buckets,
-            new_token,
             tokens,
             admins,
             tls,

@@ -21,7 +21,7 @@ use self::findings::Findings;
 use self::fold::Fold;
 use self::source::Source;
 use crate::clock::Millis;
-use crate::config::Settings;
+use crate::config::{Settings, redis_fault};
 use crate::ledger::journal;
 use crate::ledger::name::{self, Foreign};
 use crate::ledger::redis::server::{Server, ServerError};
@@ -102,7 +102,7 @@ pub enum AuditError {
     #[error(transparent)]
     Foreign(#[from] Foreign),
     /// Redis cannot be reached.
-    #[error("Redis: {0}")]
+    #[error("{0}")]
     Unreachable(String),
     /// The books.
     #[error(transparent)]
@@ -268,7 +268,8 @@ fn sources(
     match ledger {
         LedgerAt::DataDir => journals(dir, books),
         LedgerAt::Redis { url, lanes } => {
-            let unreachable = |error: ServerError| AuditError::Unreachable(error.to_string());
+            let unreachable =
+                |error: ServerError| AuditError::Unreachable(redis_fault(url, &error));
             let server = Server::of(url).map_err(unreachable)?;
             (0..lanes)
                 .map(LaneId)

@@ -31,18 +31,19 @@ pub fn read(dir: &Path) -> Result<String, TokenError> {
     }
 }
 
-/// The token to use, and again if it was made just now.
-pub(super) fn load(settings: &Settings) -> Result<(String, Option<String>), TokenError> {
+/// The token to use. One that is made just now is told.
+pub(super) fn load(settings: &Settings, told: impl FnOnce(&str)) -> Result<String, TokenError> {
     if let Some(token) = &settings.admin_token {
-        return Ok((token.clone(), None));
+        return Ok(token.clone());
     }
     match read(&settings.data_dir) {
-        Ok(token) if token.len() >= Settings::SECRET_BYTES_MIN => Ok((token, None)),
+        Ok(token) if token.len() >= Settings::SECRET_BYTES_MIN => Ok(token),
         Ok(_) => Err(too_short(&settings.data_dir)),
         Err(error) if error.cause.kind() != io::ErrorKind::NotFound => Err(error),
         Err(_) => {
             let token = make(&path(&settings.data_dir))?;
-            Ok((token.clone(), Some(token)))
+            told(&token);
+            Ok(token)
         }
     }
 }

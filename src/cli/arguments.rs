@@ -50,7 +50,8 @@ pub enum Command {
     #[command(after_help = "Examples:
   floodgate sale create sale.json
   floodgate sale open black-friday
-  floodgate sale restock black-friday sku-1 +50 --reason 'second delivery'")]
+  floodgate sale restock black-friday sku-1 +50 --reason 'second delivery'
+  floodgate sale restock black-friday sku-1 +50 --reason 'second delivery' --key KEY   # again")]
     Sale {
         /// Where the gateway is.
         #[command(flatten)]
@@ -73,7 +74,12 @@ Each gateway has switches of its own.")]
         command: SwitchCommand,
     },
     /// Read ledger and books directly and prove that they keep every promise.
-    #[command(after_help = "Works beside a running gateway and without one.
+    #[command(after_help = "Examples:
+  floodgate audit --data-dir /var/lib/floodgate
+  floodgate audit --redis-url redis://10.0.0.5 --database-url postgres://floodgate@10.0.0.6/floodgate
+  floodgate audit --sale black-friday --json
+
+Works beside a running gateway and without one.
 Exit codes: 0 everything holds, 3 a promise is broken, 4 there is nothing to audit.")]
     Audit {
         /// Where the data is.
@@ -101,11 +107,13 @@ Exit codes: 0 everything holds, 3 a promise is broken, 4 there is nothing to aud
         command: DeadLetterCommand,
     },
     /// Say what ledger and books disagree about, and mend it.
-    #[command(
-        after_help = "Works beside a running gateway and without one. What is mended follows from the
+    #[command(after_help = "Examples:
+  floodgate reconcile --data-dir /var/lib/floodgate
+  floodgate reconcile --data-dir /var/lib/floodgate --repair
+
+Works beside a running gateway and without one. What is mended follows from the
 ledger's own events; where those are in doubt, nothing is.
-Exit codes: 0 they agree (now), 3 they do not, 4 there is nothing to look at."
-    )]
+Exit codes: 0 they agree (now), 3 they do not, 4 there is nothing to look at.")]
     Reconcile {
         /// Where the data is.
         #[command(flatten)]
@@ -128,25 +136,41 @@ The first line is the token, which is kept nowhere; the second is for the file o
         #[command(subcommand)]
         command: TokenCommand,
     },
-    /// Check the surroundings: descriptors, backlog, disk, clock.
+    /// Check the surroundings: descriptors, backlog, disk, clock, secrets, Redis, PostgreSQL.
+    #[command(after_help = "Examples:
+  floodgate doctor --config /etc/floodgate.toml
+  REDIS_URL=redis://10.0.0.5 DATABASE_URL=postgres://floodgate@10.0.0.6/floodgate floodgate doctor
+
+Changes nothing. Exit codes: 0 fit for a sale, warnings aside; 1 something is failing.")]
     Doctor {
         /// What the surroundings are checked for.
         #[command(flatten)]
         config: ConfigArguments,
     },
     /// Check or print the configuration.
+    #[command(after_help = "Examples:
+  floodgate config check --config /etc/floodgate.toml
+  floodgate config print --show-origin")]
     Config {
         /// What to do.
         #[command(subcommand)]
         command: ConfigCommand,
     },
     /// Ask a running gateway whether it lives; for containers.
+    #[command(after_help = "Examples:
+  floodgate healthcheck
+  floodgate healthcheck --ops-url http://127.0.0.1:9090
+
+Exit codes: 0 it lives, 1 it answers something else, 4 nobody answers.")]
     Healthcheck {
         /// Where the gateway is.
         #[command(flatten)]
         ops: OpsArguments,
     },
     /// Print completions for a shell.
+    #[command(after_help = "Examples:
+  floodgate completions bash > ~/.local/share/bash-completion/completions/floodgate
+  floodgate completions zsh > \"${fpath[1]}/_floodgate\"")]
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
@@ -168,10 +192,11 @@ pub struct ConfigArguments {
     /// Where ledger and books are [env: FLOODGATE_DATA_DIR] [default: ./floodgate-data].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// A Redis ledger [env: REDIS_URL].
+    /// A Redis ledger: redis://HOST:PORT, rediss://…, unix:///PATH, a comma list of redis:// (cluster), or
+    /// redis+sentinel://HOST:PORT,HOST:PORT/PRIMARY [env: REDIS_URL].
     #[arg(long, value_name = "URL")]
     pub redis_url: Option<String>,
-    /// Another store [env: DATABASE_URL].
+    /// Another store: postgres://USER@HOST:PORT/DATABASE or sqlite:PATH [env: DATABASE_URL].
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
     /// How buyers are told apart: header, jwt or insecure [env: FLOODGATE_AUTH] [default: header].
@@ -287,6 +312,10 @@ pub enum SaleCommand {
         /// For the audit log.
         #[arg(long)]
         reason: String,
+        /// Makes this change once, however often it is asked for: give it again where the outcome is unknown
+        /// [default: a new one].
+        #[arg(long)]
+        key: Option<String>,
     },
 }
 

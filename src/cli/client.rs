@@ -24,6 +24,31 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// What is asked of a gateway.
+pub(super) struct Question {
+    method: Method,
+    path: String,
+    /// What it is about, in words: what is not there, where the answer is 404.
+    about: String,
+    body: Option<Value>,
+    key: Option<String>,
+}
+
+impl Question {
+    pub(super) fn new(method: Method, path: impl Into<String>, about: impl Into<String>) -> Self {
+        Self { method, path: path.into(), about: about.into(), body: None, key: None }
+    }
+
+    pub(super) fn with_body(self, body: Value) -> Self {
+        Self { body: Some(body), ..self }
+    }
+
+    /// Asked again with the same key, it is the same change.
+    pub(super) fn with_key(self, key: String) -> Self {
+        Self { key: Some(key), ..self }
+    }
+}
+
 /// A gateway's ops API.
 pub(super) struct Ops {
     authority: String,
@@ -92,37 +117,53 @@ impl Ops {
     }
 
     /// Asks, and expects JSON with a status below 400. A problem becomes a failure in its words.
-    pub(super) async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, Failure> {
-        let (status, body) = self.send(method, path, body).await?;
-        if status < 400 {
-            return Ok(body);
-        }
+    pub(super) async fn ask(&self, question: &Question) -> Result<Value, Failure> {
+        let answer = self.send(question).await.and_then(|(status, body)| match status {
+            0..400 => Ok(body),
+            _ => Err((self.problem(question, status, &body), status >= 500)),
+        });
+        // The same key makes it the same change, whether it was made or not.
+        answer.map_err(|(mut failure, unknown)| {
+            if let (Some(key), true) = (&question.key, unknown) {
+                failure.message.push_str(&format!("\n  to ask again safely: --key {key}"));
+            }
+            failure
+        })
+    }
+
+    fn problem(&self, question: &Question, status: u16, body: &Value) -> Failure {
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-        let mut message = format!("{} ({status} {})", text("detail"), text("code"));
+        let code = text("code");
+        let detail = match code.as_str() {
+            "not-found" => format!("there is no {}", question.about),
+            "identity-required" => {
+                format!("the admin token is not known to the gateway at http://{}", self.authority)
+            }
+            _ => text("detail"),
+        };
+        let mut message = format!("{detail} ({status} {code})");
         for fault in body["errors"].as_array().into_iter().flatten() {
             let (field, detail) = (&fault["field"], &fault["detail"]);
             let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             message.push_str(&format!("\n  {}: {}", word(field), word(detail)));
         }
-        Err(Failure::new(Exit::Failure, message))
+        Failure::new(Exit::Failure, message)
     }
 
-    /// Asks for anything; the status and the body as JSON, or null where it is none.
-    pub(super) async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<(u16, Value), Failure> {
+    /// The status alone, of a question that needs no token.
+    pub(super) async fn status(&self, question: &Question) -> Result<u16, Failure> {
+        let answer = self.send(question).await;
+        answer.map(|(status, _)| status).map_err(|(failure, _)| failure)
+    }
+
+    /// The status and the body as JSON, or null where it is none. A failure says as well whether the gateway
+    /// may have done what was asked.
+    async fn send(&self, question: &Question) -> Result<(u16, Value), (Failure, bool)> {
         let unavailable = |error: String| {
-            Failure::new(Exit::Unavailable, format!("the gateway at {}: {error}", self.authority))
+            let message = format!("the gateway at {}: {error}", self.authority);
+            (Failure::new(Exit::Unavailable, message), true)
         };
-        match tokio::time::timeout(DEADLINE, self.exchange(method, path, body)).await {
+        match tokio::time::timeout(DEADLINE, self.exchange(question)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(unavailable(error.to_string())),
             Err(_) => Err(unavailable("no answer in time".to_owned())),
@@ -131,23 +172,24 @@ impl Ops {
 
     async fn exchange(
         &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
+        question: &Question,
     ) -> Result<(u16, Value), Box<dyn std::error::Error + Send + Sync>> {
         let stream = TcpStream::connect(&self.authority).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         let mut request = Request::builder()
-            .method(method)
-            .uri(path)
+            .method(question.method.clone())
+            .uri(&question.path)
             .header(HOST, &self.authority)
             .header(CONTENT_TYPE, "application/json");
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let body = body.map(Value::to_string).unwrap_or_default();
+        if let Some(key) = &question.key {
+            request = request.header("idempotency-key", key);
+        }
+        let body = question.body.as_ref().map(Value::to_string).unwrap_or_default();
         let request = request.body(Full::new(Bytes::from(body)))?;
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();

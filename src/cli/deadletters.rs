@@ -4,7 +4,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::arguments::{DeadLetterCommand, OpsArguments};
-use super::client::Ops;
+use super::client::{Ops, Question};
 use super::{Exit, Failure, say, small_runtime, table};
 use crate::store::DeadMark;
 
@@ -17,7 +17,11 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let ops = Ops::of(arguments)?;
     let runtime = small_runtime()?;
-    let ask = |method: Method, path: &str| runtime.block_on(ops.ask(method, path, None));
+    let ask = |method: Method, path: &str| {
+        let about = path.strip_prefix(LETTERS).and_then(|rest| rest.split('/').nth(1));
+        let about = format!("dead letter {}", about.unwrap_or_default());
+        runtime.block_on(ops.ask(&Question::new(method, path, about)))
+    };
     let answer = match command {
         DeadLetterCommand::List => {
             let mut letters = Vec::new();

@@ -15,7 +15,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::arguments::DemoArguments;
-use super::client::Ops;
+use super::client::{Ops, Question};
 use super::serve::{Signals, runtimes, start};
 use super::{Exit, Failure, audit as audit_command, say, table};
 use crate::app::{self, Gateway, Handed};
@@ -25,6 +25,8 @@ use crate::logs;
 use crate::runtimes::Handles;
 use crate::store::{StoreAt, sqlite};
 
+/// Where operators see and make sales.
+const SALES: &str = "/admin/v1/sales";
 const SALE: &str = "demo";
 const ITEM: &str = "sku-1";
 /// How long the writer may take to drain after the crowd has gone home.
@@ -49,7 +51,7 @@ async fn demo(
     let dir = arguments.data_dir.clone().or(dir).unwrap_or_default();
     let settings = settings(arguments, dir.clone());
     let _logging = logs::start(&settings).map_err(|error| Failure::new(Exit::Failure, error))?;
-    let gateway = start(&settings, Handed::default(), runtimes).await?;
+    let gateway = start(&settings, Handed::default(), runtimes, |_| ()).await?;
     // From here on whatever happens, the gateway is taken down in good order.
     let shown = tokio::select! {
         shown = show(arguments, as_json, &gateway, &dir) => shown,
@@ -110,7 +112,8 @@ async fn show(
     let verdict = oracle::examine(&access, dir, SALE, &crowd.history, scope, DRAIN)
         .await
         .map_err(|error| failure(error.to_string()))?;
-    let sale = ops.ask(Method::GET, &format!("/admin/v1/sales/{SALE}"), None).await?;
+    let path = format!("{SALES}/{SALE}");
+    let sale = ops.ask(&Question::new(Method::GET, path, format!("sale {SALE}"))).await?;
     let audited = {
         let dir = dir.to_owned();
         let store = StoreAt::File(sqlite::path(&dir));
@@ -142,8 +145,9 @@ async fn open_sale(ops: &Ops, stock: u64) -> Result<(), Failure> {
         "items": [{ "id": ITEM, "title": "Limited edition", "price": 19_900, "currency": "EUR",
                     "stock": stock }],
     });
-    ops.ask(Method::POST, "/admin/v1/sales", Some(&sale)).await?;
-    ops.ask(Method::POST, &format!("/admin/v1/sales/{SALE}/open"), None).await?;
+    let about = format!("sale {SALE}");
+    ops.ask(&Question::new(Method::POST, SALES, about.as_str()).with_body(sale)).await?;
+    ops.ask(&Question::new(Method::POST, format!("{SALES}/{SALE}/open"), about)).await?;
     Ok(())
 }
 
@@ -252,7 +256,8 @@ impl Report<'_> {
         for anomaly in &crowd.anomalies {
             say!("anomaly: {anomaly}");
         }
-        say!("\nThe crowd's oracle\n{}\n", self.verdict);
+        say!("\nThe crowd's oracle (docs/RELIABILITY.md says what I1, I2, … promise)");
+        say!("{}\n", self.verdict);
         say!("The audit");
         audit_command::show(self.audit);
     }

@@ -9,7 +9,7 @@ use super::arguments::ConfigArguments;
 use super::{Exit, Failure, config, say, small_runtime, table};
 use crate::app::descriptors;
 use crate::clock::{Clock, Millis, SystemClock};
-use crate::config::Settings;
+use crate::config::{Exposed, Loaded, Settings, exposed, redis_fault};
 use crate::ledger::Durability;
 use crate::ledger::embedded;
 use crate::ledger::redis::server::{self, Looked, Server};
@@ -39,20 +39,22 @@ struct Check {
 }
 
 pub(super) fn run(arguments: &ConfigArguments, as_json: bool) -> Result<Exit, Failure> {
-    let settings = config::load(arguments)?.settings;
+    let loaded = config::load(arguments)?;
+    let settings = &loaded.settings;
     let mut checks = vec![
-        descriptors(&settings),
+        descriptors(settings),
         backlog(),
-        data_dir(&settings),
-        disk(&settings),
+        data_dir(settings),
+        disk(settings),
         clock(),
-        exposure(&settings),
+        exposure(settings),
+        secret_files(&loaded),
     ];
     if let Some(url) = &settings.redis_url {
-        checks.extend(redis(url, &settings));
+        checks.extend(redis(url, settings));
     }
     if let Ok(StoreAt::Postgres(url)) = settings.store_at() {
-        checks.push(postgres(&url, &settings)?);
+        checks.push(postgres(&url, settings)?);
     }
     let failing: Vec<&Check> =
         checks.iter().filter(|check| check.state == State::Failing).collect();
@@ -158,8 +160,9 @@ fn redis(url: &str, settings: &Settings) -> Vec<Check> {
             Err(error) => {
                 // The next lane would be waited for as long.
                 let hangs = error.is_timeout();
-                if !silent.contains(&error.to_string()) {
-                    silent.push(error.to_string());
+                let fault = redis_fault(url, &error.into());
+                if !silent.contains(&fault) {
+                    silent.push(fault);
                 }
                 if hangs {
                     break;
@@ -197,7 +200,12 @@ fn postgres(url: &str, settings: &Settings) -> Result<Check, Failure> {
     };
     let wanted = limits::STORE_WRITERS + settings.store.connections + 1;
     let syncs = found.fsync && found.synchronous_commit;
-    let (state, advice) = if !syncs && settings.promised() == Durability::Stored {
+    let no_tables = !found.tables && !found.may_create && settings.store.migrate_url.is_none();
+    let (state, advice) = if no_tables {
+        let advice =
+            "let this role make tables: GRANT CREATE ON SCHEMA public, or store.migrate_url";
+        (State::Failing, advice.to_owned())
+    } else if !syncs && settings.promised() == Durability::Stored {
         (State::Failing, "durability `stored` needs fsync and synchronous_commit on".to_owned())
     } else if !syncs {
         (State::Warning, "set fsync and synchronous_commit on: carts survive no crash".to_owned())
@@ -206,7 +214,11 @@ fn postgres(url: &str, settings: &Settings) -> Result<Check, Failure> {
     } else {
         (State::Ok, String::new())
     };
-    let tables = if found.tables { "tables are there" } else { "tables will be made" };
+    let tables = match (found.tables, no_tables) {
+        (true, _) => "tables are there",
+        (false, false) => "tables will be made",
+        (false, true) => "tables are missing and cannot be made",
+    };
     let text = format!("{}, {} connections, {tables}", found.version, found.connections);
     Ok(check(name, state, text, &advice))
 }
@@ -244,4 +256,16 @@ fn exposure(settings: &Settings) -> Check {
     let state = if open { State::Warning } else { State::Ok };
     let advice = "operators' listener on an address that others reach: see that buyers do not";
     check("ops listener", state, settings.ops_listen.to_string(), advice)
+}
+
+/// A key of TLS that everybody can read keeps a gateway from starting; other secrets do not.
+fn secret_files(loaded: &Loaded) -> Check {
+    let keys = exposed(loaded.settings.tls.key_file.as_deref());
+    let state = if keys.is_empty() { State::Warning } else { State::Failing };
+    let all: Vec<Exposed> = keys.into_iter().chain(loaded.exposed()).collect();
+    if all.is_empty() {
+        return check("secret files", State::Ok, "not for everybody to read", "");
+    }
+    let named = all.iter().map(Exposed::to_string).collect::<Vec<_>>().join(", ");
+    check("secret files", state, named, "everybody on this machine can read them: chmod 600")
 }

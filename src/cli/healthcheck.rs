@@ -4,14 +4,15 @@ use hyper::Method;
 use serde_json::json;
 
 use super::arguments::OpsArguments;
-use super::client::Ops;
+use super::client::{Ops, Question};
 use super::{Exit, Failure, say, small_runtime};
 
 pub(super) fn run(arguments: &OpsArguments, as_json: bool) -> Result<Exit, Failure> {
     // Liveness needs no token.
     let ops = Ops::unnamed(arguments)?;
-    let answer = small_runtime()?.block_on(ops.send(Method::GET, "/livez", None));
-    let (status, _) = answer.map_err(|failure| failure.with("alive", json!(false)))?;
+    let question = Question::new(Method::GET, "/livez", "health");
+    let status = small_runtime()?.block_on(ops.status(&question));
+    let status = status.map_err(|failure| failure.with("alive", json!(false)))?;
     let alive = status == 200;
     if as_json {
         say!("{}", json!({ "alive": alive, "status": status }));

@@ -7,9 +7,9 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::arguments::{OpsArguments, SaleCommand};
-use super::client::Ops;
+use super::client::{Ops, Question};
 use super::{Exit, Failure, say, small_runtime, table};
-use crate::sale::{ItemId, SaleDefinition, SaleId};
+use crate::sale::{IdempotencyKey, ItemId, SaleDefinition, SaleId};
 
 const SALES: &str = "/admin/v1/sales";
 
@@ -21,9 +21,9 @@ pub(super) fn run(
     if let SaleCommand::Archive { id } = &command {
         return archive(arguments, id, as_json);
     }
-    let (method, path, body) = request(command)?;
+    let question = question(command)?;
     let ops = Ops::of(arguments)?;
-    let answer = small_runtime()?.block_on(ops.ask(method, &path, body.as_ref()))?;
+    let answer = small_runtime()?.block_on(ops.ask(&question))?;
     if as_json {
         say!("{answer}");
         return Ok(Exit::Ok);
@@ -38,10 +38,10 @@ pub(super) fn run(
 /// Asks again until nothing is left.
 fn archive(arguments: &OpsArguments, id: &str, as_json: bool) -> Result<Exit, Failure> {
     let (ops, runtime) = (Ops::of(arguments)?, small_runtime()?);
-    let path = format!("{SALES}/{}/archive", sale_id(id)?);
+    let question = about_sale(Method::POST, id, "/archive")?;
     let mut archived = 0;
     loop {
-        let answer = runtime.block_on(ops.ask(Method::POST, &path, None))?;
+        let answer = runtime.block_on(ops.ask(&question))?;
         archived += answer["archived"].as_u64().unwrap_or(0);
         if answer["more"] != true {
             break;
@@ -55,24 +55,35 @@ fn archive(arguments: &OpsArguments, id: &str, as_json: bool) -> Result<Exit, Fa
     Ok(Exit::Ok)
 }
 
-fn request(command: SaleCommand) -> Result<(Method, String, Option<Value>), Failure> {
-    let path = |id: &str, rest: &str| Ok::<_, Failure>(format!("{SALES}/{}{rest}", sale_id(id)?));
+fn question(command: SaleCommand) -> Result<Question, Failure> {
+    let sale = about_sale;
     Ok(match command {
-        SaleCommand::Create { file } => (Method::POST, SALES.to_owned(), Some(read_sale(&file)?)),
-        SaleCommand::List => (Method::GET, SALES.to_owned(), None),
-        SaleCommand::Show { id } => (Method::GET, path(&id, "")?, None),
-        SaleCommand::Open { id } => (Method::POST, path(&id, "/open")?, None),
-        SaleCommand::Pause { id } => (Method::POST, path(&id, "/pause")?, None),
-        SaleCommand::Resume { id } => (Method::POST, path(&id, "/resume")?, None),
-        SaleCommand::Close { id } => (Method::POST, path(&id, "/close")?, None),
-        SaleCommand::Archive { id } => (Method::POST, path(&id, "/archive")?, None),
-        SaleCommand::Restock { id, item, delta, reason } => {
-            let item = ItemId::parse(&item)
-                .map_err(|error| Failure::new(Exit::Usage, format!("item {error}")))?;
-            let path = path(&id, &format!("/items/{item}/restock"))?;
-            (Method::POST, path, Some(json!({ "delta": delta, "reason": reason })))
+        SaleCommand::Create { file } => {
+            Question::new(Method::POST, SALES, "list of sales").with_body(read_sale(&file)?)
+        }
+        SaleCommand::List => Question::new(Method::GET, SALES, "list of sales"),
+        SaleCommand::Show { id } => sale(Method::GET, &id, "")?,
+        SaleCommand::Open { id } => sale(Method::POST, &id, "/open")?,
+        SaleCommand::Pause { id } => sale(Method::POST, &id, "/pause")?,
+        SaleCommand::Resume { id } => sale(Method::POST, &id, "/resume")?,
+        SaleCommand::Close { id } => sale(Method::POST, &id, "/close")?,
+        SaleCommand::Archive { id } => sale(Method::POST, &id, "/archive")?,
+        SaleCommand::Restock { id, item, delta, reason, key } => {
+            let usage = |error: String| Failure::new(Exit::Usage, error);
+            let item = ItemId::parse(&item).map_err(|error| usage(format!("item {error}")))?;
+            let key = key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+            IdempotencyKey::parse(&key).map_err(|error| usage(format!("--key {error}")))?;
+            let path = format!("{SALES}/{}/items/{item}/restock", sale_id(&id)?);
+            Question::new(Method::POST, path, format!("sale {id} with an item {item}"))
+                .with_body(json!({ "delta": delta, "reason": reason }))
+                .with_key(key)
         }
     })
+}
+
+fn about_sale(method: Method, id: &str, rest: &str) -> Result<Question, Failure> {
+    let id = sale_id(id)?;
+    Ok(Question::new(method, format!("{SALES}/{id}{rest}"), format!("sale {id}")))
 }
 
 fn sale_id(text: &str) -> Result<SaleId, Failure> {
@@ -81,10 +92,11 @@ fn sale_id(text: &str) -> Result<SaleId, Failure> {
 
 /// Reads a sale and says what is wrong with it, all at once, before anybody is asked.
 fn read_sale(file: &Path) -> Result<Value, Failure> {
-    let failure =
-        |error: String| Failure::new(Exit::Failure, format!("{}: {error}", file.display()));
+    let piped = file == Path::new("-");
+    let name = if piped { "standard input".to_owned() } else { file.display().to_string() };
+    let failure = |error: String| Failure::new(Exit::Failure, format!("{name}: {error}"));
     let mut text = String::new();
-    if file == Path::new("-") {
+    if piped {
         std::io::stdin().read_to_string(&mut text).map_err(|error| failure(error.to_string()))?;
     } else {
         text = std::fs::read_to_string(file).map_err(|error| failure(error.to_string()))?;

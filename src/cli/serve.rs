@@ -14,7 +14,7 @@ use self::reload::{Live, Reload};
 use super::arguments::ConfigArguments;
 use super::{Exit, Failure, config};
 use crate::app::{BooksError, Gateway, Handed, StartError};
-use crate::config::{Loaded, Settings};
+use crate::config::{Exposed, Loaded, Settings, redis_fault};
 use crate::http::Auth;
 use crate::ledger::embedded::OpenError;
 use crate::ledger::journal::JournalError;
@@ -28,20 +28,30 @@ use crate::store::postgres;
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) fn run(arguments: &ConfigArguments) -> Result<Exit, Failure> {
-    let Loaded { settings, .. } = config::load(arguments)?;
+    let loaded = config::load(arguments)?;
+    let settings = &loaded.settings;
     let handed = Handed::take().map_err(|error| Failure::new(Exit::Configuration, error))?;
     let logging =
-        logs::start(&settings).map_err(|error| Failure::new(Exit::Configuration, error))?;
+        logs::start(settings).map_err(|error| Failure::new(Exit::Configuration, error))?;
+    warn_of_exposed(&loaded);
     if settings.auth == Auth::Insecure {
         warn!("auth is INSECURE: anyone can buy as anyone; for load tests only");
     }
     crate::app::descriptors::raise();
     let runtimes = runtimes()?;
     let handles = runtimes.handles();
-    let ended = runtimes.block_on(serve(arguments, &settings, handed, &handles, &logging.filter));
+    let ended = runtimes.block_on(serve(arguments, settings, handed, &handles, &logging.filter));
     // What is left are connections that were cut and jobs that nobody waits for.
     runtimes.shutdown(Duration::from_secs(1));
     ended
+}
+
+/// Such a gateway starts all the same: what mounts secrets is often not what may change their modes.
+fn warn_of_exposed(loaded: &Loaded) {
+    for Exposed { file, mode } in loaded.exposed() {
+        let (file, mode) = (file.display(), format!("{mode:03o}"));
+        warn!(%file, mode, "everybody on this machine can read a file with a secret; chmod 600 it");
+    }
 }
 
 /// The runtimes of a gateway.
@@ -59,11 +69,9 @@ async fn serve(
 ) -> Result<Exit, Failure> {
     // Before the ports are bound: whoever sees the port may send a signal at once.
     let mut signals = Signals::new()?;
-    let gateway = start(settings, handed, runtimes).await?;
-    if let Some(token) = &gateway.new_token {
-        let dir = settings.data_dir.display();
-        eprintln!("admin token, kept in {dir}/admin.token: {token}");
-    }
+    let dir = settings.data_dir.display();
+    let told = |token: &str| eprintln!("admin token, kept in {dir}/admin.token: {token}");
+    let gateway = start(settings, handed, runtimes, told).await?;
     let mut failed = gateway.failed();
     let mut reload = Reload::new(
         arguments,
@@ -134,8 +142,10 @@ pub(super) async fn start(
     settings: &Settings,
     handed: Handed,
     runtimes: &Handles,
+    told: impl FnOnce(&str),
 ) -> Result<Gateway, Failure> {
-    Gateway::start(settings, handed, runtimes).await.map_err(|error| {
+    let started = Gateway::start_and_tell(settings, handed, runtimes, told).await;
+    started.map_err(|error| {
         let exit = match &error {
             StartError::Ledger(OpenError::Amnesia { .. }) => Exit::Broken,
             // As over Redis: it is the configuration that does not fit what is there.
@@ -166,7 +176,13 @@ pub(super) async fn start(
             | StartError::Token(_)
             | StartError::Listen { .. } => Exit::Failure,
         };
-        Failure::new(exit, error.to_string())
+        let message = match (&error, &settings.redis_url) {
+            (StartError::Redis(redis::OpenError::Server(fault)), Some(url)) => {
+                redis_fault(url, fault)
+            }
+            _ => error.to_string(),
+        };
+        Failure::new(exit, message)
     })
 }
 

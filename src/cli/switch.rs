@@ -4,7 +4,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::arguments::{OnOff, OpsArguments, SwitchCommand};
-use super::client::Ops;
+use super::client::{Ops, Question};
 use super::{Exit, Failure, say, small_runtime, table};
 use crate::switches::Switch;
 
@@ -15,8 +15,8 @@ pub(super) fn run(
     command: &SwitchCommand,
     as_json: bool,
 ) -> Result<Exit, Failure> {
-    let (method, path, body) = match command {
-        SwitchCommand::List => (Method::GET, SWITCHES.to_owned(), None),
+    let question = match command {
+        SwitchCommand::List => Question::new(Method::GET, SWITCHES, "list of switches"),
         SwitchCommand::Set { name, to, reason } => {
             let known = Switch::parse(name).ok_or_else(|| {
                 let names = Switch::ALL.map(Switch::as_str).join(", ");
@@ -24,11 +24,12 @@ pub(super) fn run(
             })?;
             let on = *to == OnOff::On;
             let path = format!("{SWITCHES}/{}", known.as_str());
-            (Method::PUT, path, Some(json!({ "on": on, "reason": reason })))
+            Question::new(Method::PUT, path, format!("switch {name}"))
+                .with_body(json!({ "on": on, "reason": reason }))
         }
     };
     let ops = Ops::of(arguments)?;
-    let answer = small_runtime()?.block_on(ops.ask(method, &path, body.as_ref()))?;
+    let answer = small_runtime()?.block_on(ops.ask(&question))?;
     if as_json {
         say!("{answer}");
         return Ok(Exit::Ok);
@@ -45,5 +46,9 @@ fn show(switches: &[Value]) {
         let rest = ["since", "by", "reason"].map(|name| word(&switch[name]));
         [word(&switch["name"]), on.to_owned()].into_iter().chain(rest).collect()
     };
-    table::print(&["SWITCH", "", "SINCE", "BY", "REASON"], &[], switches.iter().map(row).collect());
+    table::print(
+        &["SWITCH", "STATE", "SINCE", "BY", "REASON"],
+        &[],
+        switches.iter().map(row).collect(),
+    );
 }

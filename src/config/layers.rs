@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use figment::providers::{Format, Serialized, Toml};
+use figment::providers::Serialized;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
-use super::{ConfigError, Settings};
+use super::words::{is_secret, said, syntax};
+use super::{ConfigError, Exposed, Settings, exposed};
 
 /// What was given on the command line: keys and values, as text.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,17 @@ pub struct Loaded {
     pub settings: Settings,
     /// Every key in order, its value as text (secrets masked), and where it was set.
     pub origins: Vec<(String, String, Origin)>,
+    /// Files that hold its secrets.
+    secret_files: Vec<PathBuf>,
+}
+
+impl Loaded {
+    /// Files with secrets that everybody on the machine can read, that of the admin token among them.
+    pub fn exposed(&self) -> Vec<Exposed> {
+        let own = self.settings.data_dir.join("admin.token");
+        let own = self.settings.admin_token.is_none().then_some(own.as_path());
+        exposed(self.secret_files.iter().map(PathBuf::as_path).chain(own))
+    }
 }
 
 /// Where a value was set.
@@ -50,13 +62,20 @@ pub fn load(
     flags: &Flags,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
-    let figment = layers(flags, environment, |_| true)?;
+    let Layers { figment, file, mut secret_files } = layers(flags, environment, |_| true)?;
     let settings = extract(&figment)?;
     let faults = settings.faults();
     if !faults.is_empty() {
         return Err(ConfigError(faults));
     }
-    Ok(Loaded { origins: origins(&figment), settings })
+    let origins = origins(&figment);
+    secret_files.extend(file.filter(|file| sets_a_secret(file, &origins)));
+    Ok(Loaded { settings, origins, secret_files })
+}
+
+fn sets_a_secret(file: &Path, origins: &[(String, String, Origin)]) -> bool {
+    let from = format!("file {}", file.display());
+    origins.iter().any(|(key, _, origin)| is_secret(key) && origin.0 == from)
 }
 
 /// One key only, as the layers have it: for commands that need no other, whatever is wrong with the rest.
@@ -68,27 +87,37 @@ pub fn load_one<T: DeserializeOwned>(
     environment: impl IntoIterator<Item = (String, String)>,
     key: &str,
 ) -> Result<T, ConfigError> {
-    let figment = layers(flags, environment, |known| known == key)?;
-    let said = |error: figment::Error| error.into_iter().map(|error| said(&error)).collect();
+    let Layers { figment, .. } = layers(flags, environment, |known| known == key)?;
+    let said =
+        |error: figment::Error| error.into_iter().map(|error| said(&error, &figment)).collect();
     figment.extract_inner(key).map_err(|error| ConfigError(said(error)))
 }
 
-/// The layers over one another, with the variables of the keys that are wanted.
+/// The layers over one another, and which files they were read from.
+struct Layers {
+    figment: Figment,
+    file: Option<PathBuf>,
+    secret_files: Vec<PathBuf>,
+}
+
+/// Reads the layers, with the variables of the keys that are wanted.
 fn layers(
     flags: &Flags,
     environment: impl IntoIterator<Item = (String, String)>,
     wanted: impl Fn(&str) -> bool,
-) -> Result<Figment, ConfigError> {
+) -> Result<Layers, ConfigError> {
     let environment: BTreeMap<String, String> = environment.into_iter().collect();
-    let variables = variables(&environment, wanted)?;
+    let (variables, secret_files) = variables(&environment, wanted)?;
     let mut figment = Figment::from(Serialized::defaults(Settings::default()));
     let named = environment.get("FLOODGATE_CONFIG").filter(|file| !file.is_empty());
-    if let Some(file) = flags.file.clone().or(named.map(PathBuf::from)) {
-        figment = figment.merge(Toml::string(&read(&file)?).with_name(&file));
+    let file = flags.file.clone().or(named.map(PathBuf::from));
+    if let Some(file) = &file {
+        figment = figment.merge(Read { text: read(file)?, name: file.display().to_string() });
     }
-    Ok(figment
+    let figment = figment
         .merge(Layer::new("environment", &variables))
-        .merge(Layer::new("command line", &flags.values)))
+        .merge(Layer::new("command line", &flags.values));
+    Ok(Layers { figment, file, secret_files })
 }
 
 /// Reads the settings; figment stops at the first fault, so a value that is wrong is put aside in favour
@@ -106,7 +135,7 @@ fn extract(figment: &Figment) -> Result<Settings, ConfigError> {
             Err(error) => error,
         };
         let path = error.path.join(".");
-        faults.extend(error.into_iter().map(|error| said(&error)));
+        faults.extend(error.into_iter().map(|error| said(&error, &figment)));
         match defaults.find_value(&path) {
             Ok(default) if !path.is_empty() && default.as_dict().is_none() => {
                 figment = figment.merge((path, default));
@@ -123,39 +152,36 @@ fn read(file: &Path) -> Result<String, ConfigError> {
         .map_err(|error| ConfigError(vec![format!("{}: {error}", file.display())]))
 }
 
-/// Names the file in figment's words without its contents.
-trait WithName {
-    fn with_name(self, file: &Path) -> Named;
-}
-
-impl WithName for figment::providers::Data<Toml> {
-    fn with_name(self, file: &Path) -> Named {
-        Named { data: self, name: file.display().to_string() }
-    }
-}
-
-struct Named {
-    data: figment::providers::Data<Toml>,
+/// A file as it was read.
+struct Read {
+    text: String,
     name: String,
 }
 
-impl Provider for Named {
+impl Provider for Read {
     fn metadata(&self) -> Metadata {
         Metadata::named(self.name.clone())
     }
 
     fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        self.data.data()
+        match toml::from_str::<Dict>(&self.text) {
+            Ok(dict) => Ok(Profile::Default.collect(dict)),
+            Err(error) => Err(figment::Error::from(syntax(&self.text, &error))),
+        }
     }
 }
 
-/// Keys that the environment sets, of those that are wanted. A secret may stand in a file that `…_FILE`
-/// names; an empty variable of a secret is one that is not set, as compose files write it.
+/// Keys and values that the environment sets, and the files that it names.
+type Variables = (Vec<(String, String)>, Vec<PathBuf>);
+
+/// Reads the environment, of the keys that are wanted. A secret may stand in a file that `…_FILE` names; an empty
+/// variable of a secret is one that is not set, as compose files write it.
 fn variables(
     environment: &BTreeMap<String, String>,
     wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<(String, String)>, ConfigError> {
+) -> Result<Variables, ConfigError> {
     let mut values = Vec::new();
+    let mut files = Vec::new();
     let mut faults = Vec::new();
     for (name, value) in environment {
         let common = COMMON_VARIABLES.iter().find(|(common, _)| {
@@ -180,11 +206,14 @@ fn variables(
             continue;
         };
         match std::fs::read_to_string(value) {
-            Ok(text) => values.push((secret.to_owned(), text.trim_end().to_owned())),
+            Ok(text) => {
+                values.push((secret.to_owned(), text.trim_end().to_owned()));
+                files.push(PathBuf::from(value));
+            }
             Err(error) => faults.push(format!("{name}: {value}: {error}")),
         }
     }
-    if faults.is_empty() { Ok(values) } else { Err(ConfigError(faults)) }
+    if faults.is_empty() { Ok((values, files)) } else { Err(ConfigError(faults)) }
 }
 
 /// Keys and values as text, under one name.
@@ -243,20 +272,6 @@ impl Provider for Layer {
     }
 }
 
-/// A fault in one line: what, of which key, set where. Values of secrets are not in it.
-fn said(error: &figment::Error) -> String {
-    let key = error.path.join(".");
-    let secret = Settings::SECRETS.contains(&key.as_str());
-    let what = if secret { "is not what it should be".to_owned() } else { error.kind.to_string() };
-    let from = error.metadata.as_ref().map(|metadata| metadata.name.clone());
-    match (key.is_empty(), from) {
-        (false, Some(from)) => format!("{key}: {what} (set by {from})"),
-        (false, None) => format!("{key}: {what}"),
-        (true, Some(from)) => format!("{what} (in {from})"),
-        (true, None) => what,
-    }
-}
-
 fn origins(figment: &Figment) -> Vec<(String, String, Origin)> {
     let mut keys = Vec::new();
     if let Ok(all) = figment.extract::<Dict>() {
@@ -276,7 +291,7 @@ fn origins(figment: &Figment) -> Vec<(String, String, Origin)> {
         .collect()
 }
 
-fn flatten(prefix: &str, dict: &Dict, keys: &mut Vec<(String, String)>) {
+pub(super) fn flatten(prefix: &str, dict: &Dict, keys: &mut Vec<(String, String)>) {
     for (name, value) in dict {
         let key = format!("{prefix}{name}");
         if let Value::Dict(_, inner) = value {
@@ -296,7 +311,7 @@ fn flatten(prefix: &str, dict: &Dict, keys: &mut Vec<(String, String)>) {
 }
 
 /// The variable that sets a key.
-fn variable(key: &str) -> String {
+pub(super) fn variable(key: &str) -> String {
     let common = COMMON_VARIABLES.iter().find(|(_, common)| *common == key);
     common.map_or_else(
         || format!("FLOODGATE_{}", key.to_ascii_uppercase().replace('.', "__")),
@@ -347,10 +362,12 @@ mod tests {
     #[test]
     fn unknown_keys() {
         let error = load(&flags(&[]), environment(&[("FLOODGATE_LISEN", "x")])).unwrap_err();
-        assert!(error.to_string().contains("lisen"), "{error}");
-        assert!(error.to_string().contains("environment"), "{error}");
+        assert!(error.to_string().contains("set by FLOODGATE_LISEN"), "{error}");
+        assert!(error.to_string().contains("did you mean FLOODGATE_LISTEN?"), "{error}");
+        let error = load(&flags(&[]), environment(&[("FLOODGATE_DATADIR", "x")])).unwrap_err();
+        assert!(error.to_string().contains("did you mean FLOODGATE_DATA_DIR?"), "{error}");
         let error = load(&flags(&[("ledger.lane", "3")]), []).unwrap_err();
-        assert!(error.to_string().contains("lane"), "{error}");
+        assert!(error.to_string().contains("did you mean ledger.lanes?"), "{error}");
         let error = load(&flags(&[("a.b.c", "3")]), []).unwrap_err();
         assert!(error.to_string().contains('a'), "{error}");
     }
@@ -388,6 +405,14 @@ mod tests {
         ]);
         let error = load(&flags(&[]), given).unwrap_err();
         assert_eq!(error.0.len(), 4, "{error}");
+        let said = error.to_string();
+        assert!(said.contains("listen: \"here\": must be IP:PORT"), "{said}");
+        assert!(said.contains("(set by FLOODGATE_LISTEN)"), "{said}");
+        let error = load(&flags(&[]), environment(&[("FLOODGATE_TLS__HTTP2", "x")])).unwrap_err();
+        assert!(error.to_string().ends_with("(set by FLOODGATE_TLS__HTTP2)"), "{error}");
+        let given = environment(&[("FLOODGATE_TRUSTED_PROXIES", "10.0.0.0/8, here")]);
+        let error = load(&flags(&[]), given).unwrap_err().to_string();
+        assert!(error.ends_with("(set by FLOODGATE_TRUSTED_PROXIES)"), "{error}");
         let given = environment(&[("FLOODGATE_TRUSTED_PROXIES", "10.0.0.0/8, ::1/128")]);
         assert_eq!(load(&flags(&[]), given).unwrap().settings.trusted_proxies.len(), 2);
     }
@@ -434,6 +459,35 @@ mod tests {
         assert!(error.to_string().contains("ops_listen"), "{error}");
     }
 
+    /// No error shows a secret: not where the file is none, nor where a value stands in a table's place.
+    #[test]
+    fn errors_show_no_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("floodgate.toml");
+        let flags = Flags { file: Some(file.clone()), values: Vec::new() };
+        for (text, place) in [
+            ("admin_token = CANARY-canary-canary\n", "line 1, column 15: "),
+            ("log = \"info\"\nadmin_token = \"CANARY-canary\n", "line 2, column "),
+            ("[jwt]\nsecret = CANARY-canary-canary\n", "line 2, column 10: "),
+            ("[jwt]\nsecret = 'CANARY-canary-canary", "line 2, column "),
+            ("[jwt]\nissuer = \"é\" secret = \"CANARY\"", "line 2, column 14: "),
+            ("redis_url = redis://:CANARY@there", "line 1, column 13: "),
+            ("secret = \"a\"\nsecret = \"CANARY\"", "line 2, column 1: duplicate key"),
+            ("jwt = \"CANARY\"", "jwt: "),
+            ("[admin_token]\nCANARY = 1", "admin_token: "),
+            ("secret = [\"CANARY\"]", "secret: "),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = load(&flags, []).unwrap_err();
+            let said = format!("{error} {error:?}");
+            assert!(!said.to_lowercase().contains("canary"), "{text}: {said}");
+            assert!(said.contains(place) && said.contains("floodgate.toml"), "{text}: {said}");
+            assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        }
+        let error = load(&Flags::default(), environment(&[("FLOODGATE_JWT", "CANARY")]));
+        assert!(!error.unwrap_err().to_string().contains("CANARY"));
+    }
+
     /// A secret can stand in a file, and a file that is not there is a fault that names it.
     #[test]
     fn secrets_from_files() {
@@ -445,6 +499,25 @@ mod tests {
         let loaded = load(&flags(&[]), given).unwrap();
         assert_eq!(loaded.settings.admin_token.as_deref(), Some("a-token-of-some-length"));
         assert!(!format!("{:?}", loaded).contains("a-token-of"), "masked in print");
+        let mode = |mode| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(&file, mode).unwrap();
+            loaded.exposed()
+        };
+        let exposed = mode(0o644);
+        assert_eq!((exposed.len(), exposed[0].mode, &exposed[0].file), (1, 0o644, &file));
+        assert_eq!(mode(0o640), []);
+        let config = dir.path().join("floodgate.toml");
+        let found = |text: &str| -> Vec<PathBuf> {
+            std::fs::write(&config, text).unwrap();
+            std::fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o604))
+                .unwrap();
+            let flags = Flags { file: Some(config.clone()), values: Vec::new() };
+            load(&flags, []).unwrap().exposed().into_iter().map(|found| found.file).collect()
+        };
+        let told = found("[jwt]\nsecret = \"a-secret-of-more-than-some-length\"");
+        assert_eq!(told, std::slice::from_ref(&config));
+        assert_eq!(found("log = \"warn\""), Vec::<PathBuf>::new());
         let error = load(&flags(&[]), environment(&[("FLOODGATE_SECRET_FILE", "/nowhere")]));
         assert!(error.unwrap_err().to_string().contains("/nowhere"));
     }

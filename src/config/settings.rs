@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::places::REDIS_FORMS;
 use crate::admission::AdmissionSettings;
 use crate::http::tls::TlsSettings;
 use crate::http::{Auth, ClientAddress, HttpSettings};
@@ -207,7 +208,7 @@ impl Settings {
             faults.push("ledger.replicas must be at least 1".to_owned());
         }
         if let Some(Err(error)) = self.redis_url.as_deref().map(Server::of) {
-            faults.push(error.to_string());
+            faults.push(format!("{error}; its forms are {REDIS_FORMS}"));
         }
         if let Err(error) = self.store_at() {
             faults.push(error);

@@ -77,7 +77,7 @@ pub enum SnapshotError {
     #[error("there are no books at {0}")]
     Nothing(String),
     /// They do not answer.
-    #[error("the books cannot be reached: {0}")]
+    #[error("the books: {0}")]
     Unreachable(String),
     /// They answer with something else.
     #[error("the books cannot be read: {0}")]

@@ -58,6 +58,11 @@ async fn sales_by_command() {
     }
     let restocked = ask(&["restock", SALE, CONSOLE, "-4", "--reason", "counted again"]);
     assert_eq!(restocked["items"][0]["stock"], 5);
+    let more = ["restock", SALE, CONSOLE, "+1", "--reason", "found one", "--key", "found-1"];
+    let less = ["restock", SALE, CONSOLE, "-1", "--reason", "lost one", "--key", "lost-1"];
+    for (change, stock) in [(more, 6), (more, 6), (less, 5), (less, 5)] {
+        assert_eq!(ask(&change)["items"][0]["stock"], stock, "the same key, the same change");
+    }
     assert_eq!(ask(&["list"])["sales"][0]["id"], SALE);
     assert_eq!(ask(&["show", SALE])["items"][0]["available"], 5);
     assert_eq!(ask(&["close", SALE])["state"], "closed");
@@ -66,12 +71,27 @@ async fn sales_by_command() {
     let (table, _) = run_to(0, &by_token);
     assert!(table.contains(SALE) && table.contains("closed"), "{table}");
     let wrong = ["sale", "list", "--ops-url", &url, "--admin-token", "wrong"];
-    assert!(run_to(1, &wrong).1.contains("identity-required"));
+    let told = run_to(1, &wrong).1;
+    let known =
+        format!("the admin token is not known to the gateway at {url} (401 identity-required)");
+    assert!(told.contains(&known), "{told}");
+    let refused = |words: &[&str]| {
+        let arguments: Vec<&str> = words.iter().chain(&here).copied().collect();
+        run_to(1, &arguments).1
+    };
+    let (sale, item) = (["sale", "show", "nope"], ["sale", "restock", SALE, "nope", "1"]);
+    assert!(refused(&sale).contains("there is no sale nope (404 not-found)"));
+    let told = refused(&[&item[..], &["--reason", "x"]].concat());
+    assert!(told.contains(&format!("there is no sale {SALE} with an item nope")), "{told}");
+    let told = refused(&["deadletters", "show", "0-1-1"]);
+    assert!(told.contains("there is no dead letter 0-1-1 (404"), "{told}");
     let again: Vec<&str> = ["sale", "open", SALE].iter().chain(&here).copied().collect();
     assert!(run_to(1, &again).1.contains("invalid-transition"));
     gateway.stop();
     let gone: Vec<&str> = ["sale", "list"].iter().chain(&here).copied().collect();
     assert!(run_to(4, &gone).1.contains("gateway"), "a dependency is unavailable");
+    let restock: Vec<&str> = ["sale"].iter().chain(&more).chain(&here).copied().collect();
+    assert!(run_to(4, &restock).1.contains("to ask again safely: --key found-1"));
 }
 
 /// Proves that a sale file with faults is refused with all of them, before anybody is asked.
@@ -100,6 +120,7 @@ fn faulty_sale_files() {
     std::fs::write(&file, "{").unwrap();
     assert!(create(path).contains(path));
     assert!(create("/nowhere.json").contains("/nowhere.json"));
+    assert!(create("-").contains("standard input: "), "nothing is there");
 }
 
 /// Proves that a sale can be created from standard input.
@@ -271,6 +292,97 @@ fn configuration_is_printed() {
     run_to(0, &["config", "check"]);
     let (_, told) = run_to(64, &["config", "check", "--set", "ledger.lanes=0", "--auth", "header"]);
     assert!(told.contains("ledger.lanes"), "{told}");
+}
+
+/// Proves that a file that is no TOML is refused with the place of the fault, and without the line: it may
+/// hold a secret.
+#[test]
+fn syntax_errors_show_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("floodgate.toml");
+    let path = file.to_str().unwrap();
+    for (text, place) in [
+        ("admin_token = canary-canary-canary\n", "line 1, column 15"),
+        ("log = \"info\"\nadmin_token = \"canary-canary-canary\n", "line 2, column "),
+        ("[jwt]\nsecret = canary-canary-canary\n", "line 2, column 10"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        for command in [&["config", "check"][..], &["serve"], &["audit"], &["doctor"]] {
+            let (printed, told) = run_to(64, &[command, &["--config", path]].concat());
+            assert!(!format!("{printed}{told}").contains("canary"), "{command:?}: {told}");
+            assert!(told.contains(place) && told.contains(path), "{command:?}: {told}");
+        }
+    }
+}
+
+/// Proves that a dependency that is not there is named with host and port, and without its password.
+#[test]
+fn who_cannot_be_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let free = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+    let redis = ["--data-dir", data, "--redis-url", "redis://:canary@127.0.0.1:1"];
+    let books = ["--data-dir", data, "--database-url", "postgres://ann:canary@127.0.0.1:1/x"];
+    for (code, command, more, said) in [
+        (4, "serve", &redis, "Redis at 127.0.0.1:1: "),
+        (4, "audit", &redis, "floodgate: Redis at 127.0.0.1:1: "),
+        (1, "doctor", &redis, "Redis at 127.0.0.1:1: "),
+        (4, "serve", &books, "PostgreSQL cannot be reached: 127.0.0.1:1: "),
+        (4, "audit", &books, "PostgreSQL cannot be reached: 127.0.0.1:1: "),
+        (1, "doctor", &books, "PostgreSQL cannot be reached: 127.0.0.1:1: "),
+    ] {
+        let (printed, told) = run_to(code, &[&[command][..], more, &free].concat());
+        let all = format!("{printed}{told}");
+        assert!(all.contains(said) && !all.contains("canary"), "{command}: {all}");
+    }
+    let (_, told) = run_to(64, &["config", "check", "--redis-url", "localhost:6379"]);
+    assert!(told.contains("redis://HOST:PORT"), "{told}");
+}
+
+/// Proves that the admin token is told when it is made, though the start fails afterwards.
+#[test]
+fn a_token_is_told_before_the_rest_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let arguments = ["serve", "--data-dir", dir.path().to_str().unwrap(), "--listen", &taken];
+    let (_, told) = run_to(1, &arguments);
+    let token = std::fs::read_to_string(dir.path().join("admin.token")).unwrap();
+    assert!(told.contains(&format!("admin.token: {token}")), "{told}");
+    assert!(!run_to(1, &arguments).1.contains(&token), "once");
+}
+
+/// Proves that a file with a secret that everybody can read is named, by a start in its log and by the doctor.
+#[tokio::test]
+async fn exposed_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("secret"));
+    std::fs::write(&file, "canary-canary-canary").unwrap();
+    let chmod = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&file, mode).unwrap();
+    };
+    chmod(0o644);
+    let path = file.to_str().unwrap();
+    let variables = [("FLOODGATE_SECRET_FILE", path)];
+    let gateway = Serving::start_in(&data, &[], &variables).await;
+    let said = gateway
+        .log()
+        .wait_for("everybody on this machine can read a file with a secret; chmod 600 it");
+    assert_eq!((&said["file"], &said["mode"]), (&json!(path), &json!("644")));
+    assert!(!gateway.log().text().contains("canary"));
+    gateway.stop();
+    let doctor = || {
+        let mut doctor = floodgate(&["doctor", "--json", "--data-dir", data.to_str().unwrap()]);
+        let output = doctor.envs(variables).output().unwrap();
+        let report = parse(&String::from_utf8(output.stdout).unwrap());
+        let checks = report["checks"].as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["name"] == "secret files").unwrap()
+    };
+    assert_eq!(doctor()["state"], "warning");
+    assert_eq!(doctor()["found"], format!("{path} (mode 644)"));
+    chmod(0o600);
+    assert_eq!(doctor()["state"], "ok");
 }
 
 /// Proves that a number of threads that makes no sense is told before a port is bound.

@@ -1,8 +1,8 @@
 //! A disk without room: new reservations are refused, nothing that was told is lost, and sales go
 //! on when there is room again.
 //!
-//! Each test runs in a mount namespace of its own, with a small disk that vanishes with it. Errors
-//! of the disk itself (EIO) would need a file system of our own; they are not tested here.
+//! Each test runs in a mount namespace of its own, with a small disk that vanishes with it. A disk on
+//! which everything fails from one moment on is that of `power`.
 
 use std::fs::File;
 use std::io::Write;

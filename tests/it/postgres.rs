@@ -512,7 +512,8 @@ async fn busy_at_the_start() {
     connection.await.unwrap().unwrap();
 }
 
-/// Proves that a role without a right to change tables serves, once another role has made them.
+/// Proves that a role without a right to change tables serves, once another role has made them; before, a start
+/// says what PostgreSQL says, and the doctor what is missing.
 #[tokio::test]
 async fn a_role_without_rights() {
     let (dir, postgres) = (tempfile::tempdir().unwrap(), postgres());
@@ -523,6 +524,9 @@ async fn a_role_without_rights() {
     let data = ["serve", "--data-dir", dir.path().to_str().unwrap(), "--database-url", &url];
     let (_, told) = run_to(1, &[&data[..], &any].concat());
     assert!(told.contains("store.migrate_url"), "{told}");
+    assert!(told.contains("permission denied for schema public"), "{told}");
+    let doctor = ["doctor", "--data-dir", data[2], "--database-url", &url];
+    assert!(run_to(1, &doctor).0.contains("tables are missing and cannot be made"));
     let migrate = format!("store.migrate_url={owner}");
     let gateway =
         Serving::start_with(dir.path(), &["--database-url", &url, "--set", &migrate]).await;

@@ -89,6 +89,23 @@ async fn sighup_changes_a_rate() {
     audit(&data);
 }
 
+/// Proves that a reload of a file that is no TOML logs the place of the fault, and not the line with the
+/// secret.
+#[tokio::test]
+async fn a_fault_of_syntax_logs_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, data) = (dir.path().join("floodgate.toml"), dir.path().join("data"));
+    write(&file, 2, "");
+    let gateway = start(&data, &file).await;
+    write(&file, 2, "[jwt]\nsecret = canary-canary-canary");
+    gateway.signal(Signal::HUP);
+    let said = gateway.log().wait_for("the configuration was not reloaded; the old one stays");
+    assert!(said["error"].as_str().unwrap().contains("line 2, column 10"), "{said}");
+    let log = gateway.log().clone();
+    gateway.stop();
+    assert!(!log.text().contains("canary"), "{}", log.text());
+}
+
 /// Proves that a change of the file is noticed within five seconds, without a signal.
 #[tokio::test]
 async fn a_changed_file_is_noticed() {

@@ -25,16 +25,16 @@ pub struct CapacityOptions {
     #[arg(long, default_value_t = 1_000.0)]
     p99_ms: f64,
     /// Gateway CPU of an answer without the ledger, in µs
-    #[arg(long, default_value_t = 20.0)]
+    #[arg(long, default_value_t = 10.2)]
     answer_us: f64,
     /// Gateway CPU of a reservation
-    #[arg(long, default_value_t = 40.0)]
+    #[arg(long, default_value_t = 23.7)]
     reserve_us: f64,
     /// Ledger CPU of a reservation
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 14.3)]
     ledger_us: f64,
     /// Orders written in a second
-    #[arg(long, default_value_t = 25_000.0)]
+    #[arg(long, default_value_t = 25_500.0)]
     orders: f64,
 }
 

@@ -11,7 +11,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config, Error};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Connection, Error, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{is_passing, with_cause};
@@ -25,6 +26,12 @@ mod schema {
 
 /// Held by whoever brings the tables up to date: "floodgat" in ASCII.
 const MIGRATES: i64 = 0x666c_6f6f_6467_6174;
+
+/// Where PostgreSQL listens if an address does not say.
+const POSTGRES_PORT: u16 = 5432;
+
+/// A client, and what moves its bytes.
+type Reached = (Client, Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>);
 
 /// What a writer's session is set to. Its statements join a batch with tables that grow from nothing to
 /// millions of rows under one prepared plan: only the indexes serve at every size.
@@ -136,6 +143,8 @@ pub struct Looked {
     pub connections: usize,
     /// Whether a gateway has used it.
     pub tables: bool,
+    /// Whether this role may make them.
+    pub may_create: bool,
 }
 
 /// Looks at a database and changes nothing.
@@ -149,7 +158,8 @@ pub async fn look(url: &str) -> Result<Looked, OpenError> {
             "SELECT current_setting('server_version'), current_setting('fsync') <> 'off',
                     current_setting('synchronous_commit') <> 'off',
                     current_setting('max_connections')::int8,
-                    to_regclass('refinery_schema_history') IS NOT NULL",
+                    to_regclass('refinery_schema_history') IS NOT NULL,
+                    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)",
             &[],
         )
         .await?;
@@ -159,6 +169,7 @@ pub async fn look(url: &str) -> Result<Looked, OpenError> {
         synchronous_commit: row.get(2),
         connections: usize::try_from(row.get::<_, i64>(3)).unwrap_or(0),
         tables: row.get(4),
+        may_create: row.get(5),
     })
 }
 
@@ -216,9 +227,34 @@ impl Target {
             .map_err(|error| OpenError::Unreachable(error.to_string()))
     }
 
+    async fn reach(&self) -> Result<Reached, OpenError> {
+        let reached = in_time(self.config.connect(self.tls.clone())).await;
+        reached.map_err(|error| match error {
+            OpenError::Unreachable(what) => {
+                OpenError::Unreachable(format!("{}: {what}", self.place()))
+            }
+            other @ (OpenError::Url(_)
+            | OpenError::NotReady(_)
+            | OpenError::Refused(_)
+            | OpenError::Migrations(_)
+            | OpenError::Unfit { .. }) => other,
+        })
+    }
+
+    /// Hosts and ports, for messages: nobody's name, no password.
+    fn place(&self) -> String {
+        let ports = self.config.get_ports();
+        let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(POSTGRES_PORT);
+        let place = |(at, host): (usize, &Host)| match host {
+            Host::Tcp(host) => format!("{host}:{}", port(at)),
+            Host::Unix(path) => format!("{} port {}", path.display(), port(at)),
+        };
+        self.config.get_hosts().iter().enumerate().map(place).collect::<Vec<_>>().join(",")
+    }
+
     /// A connection of its own; it lives as long as its task.
     pub(in crate::store) async fn connect(&self) -> Result<(Client, JoinHandle<()>), OpenError> {
-        let (client, connection) = in_time(self.config.connect(self.tls.clone())).await?;
+        let (client, connection) = self.reach().await?;
         let task = tokio::spawn(async move {
             // Whoever waits for an answer of it is told.
             let _ = connection.await;
@@ -231,7 +267,7 @@ impl Target {
         &self,
         told: tokio::sync::mpsc::Sender<String>,
     ) -> Result<(Client, JoinHandle<()>), OpenError> {
-        let (client, mut connection) = in_time(self.config.connect(self.tls.clone())).await?;
+        let (client, mut connection) = self.reach().await?;
         let task = tokio::spawn(async move {
             while let Some(Ok(message)) =
                 std::future::poll_fn(|context| connection.poll_message(context)).await
@@ -278,7 +314,7 @@ impl Target {
         schema::migrations::runner()
             .run_async(&mut client)
             .await
-            .map_err(|error| OpenError::Migrations(error.to_string()))?;
+            .map_err(|error| OpenError::Migrations(causes(&error)))?;
         if migrate_url.is_some() {
             let names = client
                 .query_one("SELECT quote_ident($1), quote_ident(current_schema)", &[&user])
@@ -322,6 +358,21 @@ async fn in_time<T>(connect: impl Future<Output = Result<T, Error>>) -> Result<T
         Ok(connected) => Ok(connected?),
         Err(_) => Err(OpenError::NotReady("it does not greet in time".to_owned())),
     }
+}
+
+/// An error in its own words and those of everything behind it: the last say what the server said.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !said.contains(&words) {
+            said.push_str(": ");
+            said.push_str(&words);
+        }
+        cause = error.source();
+    }
+    said
 }
 
 fn is_nearby(host: &Host) -> bool {
@@ -402,6 +453,15 @@ impl Ssl {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A message says where a database is, and not who logs in.
+    #[test]
+    fn places() {
+        let place = |url: &str| Target::of(url).unwrap().place();
+        assert_eq!(place("postgres://a:canary@127.0.0.1/x"), "127.0.0.1:5432");
+        assert_eq!(place("postgres://a:canary@h:1,i:2/x?sslmode=disable"), "h:1,i:2");
+        assert_eq!(place("postgres:///x?host=/run/pg&password=canary"), "/run/pg port 5432");
+    }
 
     /// What an address says of TLS is taken out of it, and nearby databases need none.
     #[test]
