@@ -29,6 +29,10 @@ pub(super) async fn read(head: &Head, body: &mut Incoming, max: usize) -> Result
     }
     match tokio::time::timeout(head.body_within, read_or_discard(head, body, max)).await {
         Ok(read) => read,
+        // That it is too large was known before.
+        Err(_) if announced(head).is_some_and(|length| length > max as u64) => {
+            Err(Problem::BodyTooLarge { max })
+        }
         Err(_) => Err(Problem::RequestTimeout),
     }
 }
@@ -84,7 +88,7 @@ fn announced(head: &Head) -> Option<u64> {
 }
 
 /// Whether the client sends the body only when it is told to go on. (Another expectation was refused.)
-fn waits(head: &Head) -> bool {
+pub(super) fn waits(head: &Head) -> bool {
     head.headers.contains_key(EXPECT)
 }
 

@@ -166,6 +166,11 @@ async fn or_told_that_there_is_none() {
         let came = exchange(gateway.public, head, rest).await;
         assert_eq!((statuses(&came), said_close(&came)), (vec![404], 1), "{came}");
     }
+    // One that is too large by its own word is told so, whether it comes or not.
+    let wanted = head(&format!("POST /v1/sales/{SALE}/reservations"), "X-User-Id: ann\r\n");
+    let large = wanted.replace(&format!("{}\r\n\r\n", BODY.len()), "20000\r\n\r\n");
+    let came = exchange(gateway.public, &large, BODY).await;
+    assert_eq!((statuses(&came), said_close(&came)), (vec![413], 1), "{came}");
     gateway.close().await;
 }
 

@@ -104,7 +104,8 @@ impl Public {
         }
         let Call { peer, client, head, body } = call;
         let user = self.identity.of_headers(peer.ip(), head)?;
-        if user.is_none() && !self.identity.reads_body() {
+        if user.is_none() && !self.identity.reads_body() && body::waits(head) {
+            // The body can change what is wrong, but not that it is refused: it is not invited.
             return Err(Problem::IdentityRequired);
         }
         let key = key::of_header(head)?;
