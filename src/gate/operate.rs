@@ -42,7 +42,11 @@ impl Gate {
                 self.barrier(id.lane(), answer.position).await?;
                 Ok((reservation, rebooked))
             }
-            outcome => Err(unexpected(outcome)),
+            outcome => {
+                // A payment that is refused is noted, to go back: that is told as durably as a sale.
+                self.barrier(id.lane(), answer.position).await?;
+                Err(unexpected(outcome))
+            }
         }
     }
 

@@ -326,10 +326,10 @@ fn who_cannot_be_reached() {
     for (code, command, more, said) in [
         (4, "serve", &redis, "Redis at 127.0.0.1:1: "),
         (4, "audit", &redis, "floodgate: Redis at 127.0.0.1:1: "),
-        (1, "doctor", &redis, "Redis at 127.0.0.1:1: "),
+        (4, "doctor", &redis, "Redis at 127.0.0.1:1: "),
         (4, "serve", &books, "PostgreSQL cannot be reached: 127.0.0.1:1: "),
         (4, "audit", &books, "PostgreSQL cannot be reached: 127.0.0.1:1: "),
-        (1, "doctor", &books, "PostgreSQL cannot be reached: 127.0.0.1:1: "),
+        (4, "doctor", &books, "PostgreSQL cannot be reached: 127.0.0.1:1: "),
     ] {
         let (printed, told) = run_to(code, &[&[command][..], more, &free].concat());
         let all = format!("{printed}{told}");

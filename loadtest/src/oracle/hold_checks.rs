@@ -124,7 +124,10 @@ pub(super) fn late_payments_go_back(digest: &Digest<'_>) -> Check {
     for ((id, payment), told) in told {
         let times = noted.get(&(id, payment)).copied().unwrap_or(0);
         if told.accepted {
-            finding.expect(times == 0, || format!("{payment} was accepted for {id}, and noted"));
+            // Where that may be gone, it may have come again, and too late.
+            finding.expect(times == 0 || may_be_gone(digest, id), || {
+                format!("{payment} was accepted for {id}, and noted")
+            });
         } else if told.refused {
             let full = of_order.get(id).is_some_and(|noted| *noted >= LATE_PAYMENTS_NOTED_MAX);
             let excused = times == 0 && (full || may_be_unnoted(digest, id, payment, told));
@@ -141,11 +144,15 @@ pub(super) fn late_payments_go_back(digest: &Digest<'_>) -> Check {
 fn may_be_unnoted(digest: &Digest<'_>, id: &str, payment: &str, told: Told) -> bool {
     let orders = digest.orders.get(id).map_or(&[][..], Vec::as_slice);
     let had_paid = orders.iter().any(|order| order.payment_ref.as_deref() == Some(payment));
-    let gone = match digest.grants.get(id) {
+    told.refused_after_cancel && had_paid || may_be_gone(digest, id)
+}
+
+/// Whether what was told of a reservation may be gone.
+fn may_be_gone(digest: &Digest<'_>, id: &str) -> bool {
+    match digest.grants.get(id) {
         Some(grant) => digest.may_be_lost(grant.receipt.level),
         None => digest.evidence.scope.lost_below.is_some(),
-    };
-    told.refused_after_cancel && had_paid || gone
+    }
 }
 
 fn payments<'a>(digest: &Digest<'a>) -> BTreeMap<(&'a str, &'a str), Told> {
