@@ -55,9 +55,9 @@ impl Case {
         std::fs::remove_file(self.dir.path().join(UNDER_WAY)).unwrap();
     }
 
-    /// Clients, ledger and books agree on all that was taken, which is all that was ever asked for.
-    pub async fn judge(&self, gateway: &Serving, books: &BooksAt) {
-        let scope = Scope { complete: true, level: Some(Level::Fsync), ..Scope::default() };
+    /// Clients, ledger and books agree on all that was taken, which is all that was ever asked for. Everybody was told this level.
+    pub async fn judge(&self, gateway: &Serving, books: &BooksAt, level: Level) {
+        let scope = Scope { complete: true, level: Some(level), ..Scope::default() };
         let (access, history) = (gateway.access(), &self.all);
         let inquiry = Inquiry { ops: &access, books, sale: SALE, history, scope, within: PATIENCE };
         let run =

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use floodgate_loadtest::buyers::{self, CrowdPlan, Habits};
-use floodgate_loadtest::history::History;
+use floodgate_loadtest::history::{History, Level};
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -75,7 +75,7 @@ async fn killed_under_load() {
     let outcomes = case.history().outcomes();
     let granted = outcomes.get("reserved").copied().unwrap_or(0);
     assert!(granted > rounds, "there was load: {outcomes:?}");
-    case.judge(&gateway, &books_in(dir.path())).await;
+    case.judge(&gateway, &books_in(dir.path()), Level::Fsync).await;
     audit_beside(dir.path());
     gateway.stop();
     let report = audit(dir.path());

@@ -74,7 +74,7 @@ async fn play(mut case: Case, point: &str, place: Place, hits: u64) {
         }
     }
     assert_eq!(deaths, hits, "{point}: the program does not come there");
-    case.judge(&gateway, &stage.books()).await;
+    case.judge(&gateway, &stage.books(), stage.level()).await;
     gateway.stop();
     let arguments = stage.arguments();
     audit_with(stage.dir(), &arguments.iter().map(String::as_str).collect::<Vec<_>>());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use floodgate_loadtest::buyers::{self, CrowdPlan, Habits};
-use floodgate_loadtest::history::History;
+use floodgate_loadtest::history::{History, Level};
 use floodgate_loadtest::redis_server::{Keeps, RedisServer};
 
 use crate::binary::{Serving, audit_with};
@@ -51,7 +51,7 @@ async fn judge(gateway: Serving, dir: &std::path::Path, case: &Case, more: &[&st
         (sale.send().await.status == 200).then_some(())
     })
     .await;
-    case.judge(&gateway, &books_in(dir)).await;
+    case.judge(&gateway, &books_in(dir), Level::Fsync).await;
     gateway.stop();
     audit_with(dir, more);
 }

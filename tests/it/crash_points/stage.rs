@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use floodgate::crash::LAST_WORDS;
 use floodgate_loadtest::buyers::{self, CrowdPlan, Habits};
-use floodgate_loadtest::history::History;
+use floodgate_loadtest::history::{History, Level};
 use floodgate_loadtest::ops::{OpsAccess, OpsClient};
 use floodgate_loadtest::oracle::{self, BooksAt};
 use floodgate_loadtest::postgres_server::PostgresServer;
@@ -66,7 +66,7 @@ pub struct Stage {
     dir: tempfile::TempDir,
     redis: Option<RedisServer>,
     /// Where a barrier waits for one.
-    _replica: Option<RedisServer>,
+    replica: Option<RedisServer>,
     postgres: Option<PostgresServer>,
     settings: &'static [&'static str],
 }
@@ -88,11 +88,16 @@ impl Stage {
             "writer: before the trim" | "writer: trimmed" => &["ledger.retention_seconds=1"],
             _ => &[],
         };
-        Self { dir: tempfile::tempdir().unwrap(), redis, _replica: replica, postgres, settings }
+        Self { dir: tempfile::tempdir().unwrap(), redis, replica, postgres, settings }
     }
 
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// What a 201 promises.
+    pub fn level(&self) -> Level {
+        if self.replica.is_some() { Level::Replicated } else { Level::Fsync }
     }
 
     pub fn books(&self) -> BooksAt {
