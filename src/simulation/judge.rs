@@ -17,7 +17,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::engine::proof::auditor::Auditor;
 use crate::engine::{Position, State};
 use crate::ledger::Ledger;
-use crate::sale::{SaleId, SaleReport};
+use crate::sale::{Move, SaleId, SaleReport};
 
 /// After everything was mended.
 pub async fn judge(world: &World) {
@@ -74,6 +74,11 @@ async fn everybody_sells(world: &World) -> bool {
                 world.fault("liveness: the ledger cannot be looked at");
                 return false;
             };
+            if report.window.paused {
+                // A call to pause it, of which nobody knew, came after the sale had been resumed through another
+                // gateway: the operator sees it, and resumes it again.
+                world.moves(Move::Resume).await;
+            }
             let left = report.items[item].counters.available;
             let mut last = Seen::Invoke;
             for _ in 0..8 {

@@ -351,7 +351,8 @@ impl World {
         }
     }
 
-    async fn moves(&self, step: Move) {
+    /// An operator asks for a step, until it is done or there is nothing to do.
+    pub async fn moves(&self, step: Move) {
         for which in 0..6 {
             let sale = SaleId::parse(SALE).unwrap();
             let moved =
