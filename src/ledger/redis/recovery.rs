@@ -198,3 +198,18 @@ pub fn open(
     crash::point("recovery: fenced");
     Recovery { connection, lane, gateway, token, keys, history, recall }.run(&meta, seen, known)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Proves that each try to bring a lane back has a token of its own, which is its gateway's and nobody else's:
+    /// what an earlier try has sent, and what arrives only now, is refused by the fence of a later one.
+    #[test]
+    fn tokens_of_tries() {
+        let [own, other] = ["ann", "ann2"].map(|name| Gateway { name: name.into(), lanes: 1 });
+        let (first, second) = (own.token(), own.token());
+        assert_ne!(first, second);
+        assert!(own.has(&first) && own.has(&second) && !other.has(&first));
+    }
+}
