@@ -13,6 +13,7 @@ use serde_json::json;
 use self::stage::{Place, Stage};
 use crate::binary::audit_with;
 use crate::case::Case;
+use crate::patience::eventually;
 use crate::shop::{CONSOLE, GAME, SALE, sale};
 
 /// What points begin with; each has a test of its own.
@@ -63,7 +64,18 @@ async fn play(mut case: Case, point: &str, place: Place, hits: u64) {
         definition["hold_seconds"] = json!(1);
     }
     let mut gateway = stage.serve().await;
-    gateway.sell(&definition).await;
+    // A replica that has just come may not have taken over yet: nobody knows then, and it is asked for again.
+    eventually("the sale is made", async || {
+        let made = gateway.admin("POST", "/admin/v1/sales").json(&definition).send().await;
+        (made.status < 300).then_some(())
+    })
+    .await;
+    eventually("the sale is open", async || {
+        let opened = gateway.step(SALE, "open").await;
+        // Opened by a try of which nobody knew.
+        (opened.status == 200 || opened.status == 409).then_some(())
+    })
+    .await;
     let mut deaths = 0;
     for number in 0..hits * STARTS_PER_DEATH {
         let died;
